@@ -1,0 +1,177 @@
+"""Where questions, benchmarks and models come from, and how they are asked."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kubedistill_api.base import DnsLabel, Model, Uri
+
+Domain = Literal["math", "code"]
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the job's own namespace. On one machine, the environment variable `KEY` of that name."""
+
+    name: DnsLabel
+    """Name of the Secret."""
+    key: str = Field(min_length=1, max_length=253)
+    """Key within the Secret; also the name of the environment variable that `kubedistill run` reads instead."""
+
+
+class FieldMap(Model):
+    """Which column of a source holds what. Give only the ones that differ from the default names."""
+
+    id: str | None = None
+    """Column with a stable question id. Default: none; the id is the SHA-256 of domain, prompt and gold."""
+    prompt: str = "question"
+    """Column with the question's text."""
+    answer: str = "answer"
+    """Column with the gold answer (domain math)."""
+    tests: str = "tests"
+    """Column with the tests (domain code): `{inputs, outputs, fn_name}` as an object or as JSON text."""
+
+
+class QuestionSource(Model):
+    """One source of questions: a JSONL or Parquet file, or a dataset of the Hugging Face hub."""
+
+    uri: Uri
+    """`hf://org/dataset`, or a `.jsonl` or `.parquet` file under any supported scheme."""
+    split: str = "train"
+    """Split of a hub dataset. Ignored for files."""
+    subset: str | None = None
+    """Configuration name of a hub dataset."""
+    revision: str | None = None
+    """Commit or tag of a hub dataset; pin it, so that the same manifest means the same questions."""
+    domain: Domain = "math"
+    """What the answers are checked by: `math` compares with a gold answer, `code` runs tests."""
+    fields: FieldMap = FieldMap()
+    """Column names."""
+    prompt_template: str = "{question}"
+    """Text of the user turn; `{question}` stands for the question. Applied before the model's chat template."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first so many rows."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Hub token for gated or private datasets."""
+
+    @model_validator(mode="after")
+    def _template_has_the_question(self) -> Self:
+        if "{question}" not in self.prompt_template:
+            raise ValueError("promptTemplate must contain {question}, for example '{question}\\nThink step by step.'")
+        return self
+
+
+class Benchmark(QuestionSource):
+    """A set of questions to score models on; never trained on, and questions that overlap with it are dropped."""
+
+    name: DnsLabel
+    """Name in the scores."""
+    split: str = "test"
+    """Split of a hub dataset. Ignored for files."""
+
+
+class DecontaminationSpec(Model):
+    """Removes training questions that share text with a benchmark."""
+
+    ngram: int = Field(default=13, ge=1, le=64)
+    """Words in a row that count as an overlap. A question shorter than this is dropped when it equals a benchmark's
+    question, or is contained in one, as a run of words."""
+    enabled: bool = True
+    """False keeps overlapping questions; the overlap is still counted and reported."""
+
+
+class ModelSource(Model):
+    """A causal language model with its tokenizer in Hugging Face form."""
+
+    uri: Uri
+    """`hf://org/name`, or a folder with safetensors, config and tokenizer."""
+    revision: str | None = None
+    """Commit or tag on the hub; pin it, so that the same manifest means the same weights."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Hub token for gated or private models."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Leave off unless the model needs it and you trust its owner."""
+
+
+class EndpointSource(Model):
+    """A model behind an OpenAI-compatible HTTP API."""
+
+    url: str = Field(pattern=r"^https?://[^\s]+$", max_length=2048)
+    """Base address up to and with the version, for example `http://llm.team-a:8000/v1`."""
+    model: str = Field(min_length=1)
+    """Name of the model as the server knows it."""
+    api_key_secret_ref: SecretKeyRef | None = None
+    """API key."""
+    max_concurrent: int = Field(default=64, ge=1, le=10000)
+    """Requests in flight at most."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Rate limit that the client keeps by itself."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Token rate limit (prompt and completion together) that the client keeps by itself."""
+    timeout_seconds: int = Field(default=3600, ge=1)
+    """Give up on a request when nothing arrived for so long."""
+
+
+class EngineSpec(Model):
+    """How vLLM serves a model. The defaults suit one GPU; every field passes through to the engine."""
+
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs that share each layer."""
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    """Groups of GPUs that hold consecutive layers."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the weights while sampling; auto takes the model's own."""
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Longest prompt plus response in tokens. Default: the model's own, or what the job can use at most."""
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """Sequences in one batch at most. Default: vLLM's own."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of the GPU's memory that the engine may use."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """Type of the KV cache; fp8 holds twice the tokens."""
+    enforce_eager: bool = False
+    """Do not capture CUDA graphs: starts faster, runs slower."""
+    enable_prefix_caching: bool = True
+    """Share the KV cache of equal prompts between the samples of a question."""
+
+
+class SamplingSpec(Model):
+    """How many responses to draw for each question, and how."""
+
+    samples: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Responses per question at most."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.6
+    """Softmax temperature; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus sampling: the smallest set of tokens with this probability."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Keep the k likeliest tokens; 0 keeps all."""
+    max_tokens: Annotated[int, Field(ge=1, le=1048576)] = 16384
+    """Longest response in tokens; a response that reaches it counts as truncated."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every response has its own seed, made from this one, the question's id and the sample's number."""
+
+    @model_validator(mode="after")
+    def _greedy_draws_once(self) -> Self:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(
+                f"temperature 0 always gives the same response, so samples must be 1 (got {self.samples}); "
+                "raise temperature or set samples: 1"
+            )
+        return self
+
+
+class TeacherSampling(SamplingSpec):
+    """Sampling of a teacher, which may stop early."""
+
+    stop_after_verified: Annotated[int, Field(ge=1)] | None = None
+    """Stop a question once so many of its responses are verified. Which responses count is decided in the order of
+    their numbers, not of their arrival, so the corpus does not depend on timing and has no bias to short traces."""
+
+    @model_validator(mode="after")
+    def _stop_is_within_samples(self) -> Self:
+        if self.stop_after_verified is not None and self.stop_after_verified > self.samples:
+            raise ValueError(
+                f"stopAfterVerified ({self.stop_after_verified}) can never be reached with samples: {self.samples}; "
+                "lower stopAfterVerified or raise samples"
+            )
+        return self

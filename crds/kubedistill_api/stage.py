@@ -1,0 +1,229 @@
+"""The stage contract: what an executor gives to a stage, and what the stage leaves.
+
+A stage reads one `StageSpec`, works in the folder `output_uri`, and leaves `result.json` (a `StageResult`) there as
+its last act. Running a finished stage again finds the result and exits 0. While it runs it keeps `progress.json`
+(a `Progress`) up to date beside it.
+"""
+
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kubedistill_api.base import Model
+from kubedistill_api.curation import CurationSpec
+from kubedistill_api.data import (
+    Benchmark,
+    DecontaminationSpec,
+    EndpointSource,
+    EngineSpec,
+    ModelSource,
+    QuestionSource,
+    SamplingSpec,
+    TeacherSampling,
+)
+from kubedistill_api.runtime import RoleSpec
+from kubedistill_api.status import Artifact, Usage
+from kubedistill_api.training import TrainingSpec
+from kubedistill_api.verification import VerificationSpec
+
+RESULT_FILE = "result.json"
+PROGRESS_FILE = "progress.json"
+TERMINATION_MESSAGE_BYTES = 4096
+
+StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluate", "report"]
+
+STAGE_VERSIONS: dict[StageKind, int] = {
+    "prepare": 1,
+    "sample": 1,
+    "baseline": 1,
+    "curate": 1,
+    "train": 1,
+    "evaluate": 1,
+    "report": 1,
+}
+"""Raised when the same parameters come to mean another result, so that old results are not taken for it."""
+
+ROLES: dict[StageKind, Literal["sampler", "trainer", "evaluator", "worker"]] = {
+    "prepare": "worker",
+    "sample": "sampler",
+    "baseline": "evaluator",
+    "curate": "worker",
+    "train": "trainer",
+    "evaluate": "evaluator",
+    "report": "worker",
+}
+"""Which role of the runtime each stage's pods come from."""
+
+
+class ExitCode(IntEnum):
+    """How a stage ends. The operator's `podFailurePolicy` says the same."""
+
+    DONE = 0
+    """The result is there."""
+    BAD_INPUT = 65
+    """Something the user gave is wrong; trying again cannot help (EX_DATAERR of sysexits.h)."""
+    TRY_AGAIN = 75
+    """Something outside failed and may come back (EX_TEMPFAIL of sysexits.h)."""
+
+
+class PrepareParams(Model):
+    """Load questions and benchmarks, check them, drop duplicates and overlaps."""
+
+    kind: Literal["prepare"] = "prepare"
+    """Discriminates the parameters."""
+    questions: list[QuestionSource]
+    """Where the questions come from."""
+    benchmarks: list[Benchmark]
+    """What the models are scored on."""
+    decontamination: DecontaminationSpec
+    """How overlaps with the benchmarks are removed."""
+    verification: VerificationSpec
+    """How responses are judged."""
+
+
+class SampleParams(Model):
+    """Draw and verify the teacher's responses. Needs: prepare."""
+
+    kind: Literal["sample"] = "sample"
+    """Discriminates the parameters."""
+    model: ModelSource | None = None
+    """The teacher that kubedistill serves."""
+    endpoint: EndpointSource | None = None
+    """The teacher that somebody else serves."""
+    engine: EngineSpec
+    """How vLLM serves the model."""
+    sampling: TeacherSampling
+    """How many responses to draw, and how."""
+    verification: VerificationSpec
+    """How responses are judged."""
+
+
+class BaselineParams(Model):
+    """The student before training: pass rates on the questions, scores on the benchmarks. Needs: prepare."""
+
+    kind: Literal["baseline"] = "baseline"
+    """Discriminates the parameters."""
+    model: ModelSource
+    """The student before training."""
+    engine: EngineSpec
+    """How vLLM serves the model."""
+    pass_rate: SamplingSpec | None
+    """Draws for the pass rates; None where no difficulty is asked for."""
+    evaluation: SamplingSpec | None
+    """Draws on the benchmarks; None where there is none."""
+    verification: VerificationSpec
+    """How responses are judged."""
+
+
+class CurateParams(Model):
+    """Choose the corpus. Needs: prepare, sample, and baseline where difficulty is asked for."""
+
+    kind: Literal["curate"] = "curate"
+    """Discriminates the parameters."""
+    curation: CurationSpec
+    """Which traces to keep."""
+
+
+class TrainParams(Model):
+    """Train the student on the corpus. Needs: curate."""
+
+    kind: Literal["train"] = "train"
+    """Discriminates the parameters."""
+    model: ModelSource
+    """The student before training."""
+    training: TrainingSpec
+    """How to train."""
+
+
+class EvaluateParams(Model):
+    """Score the trained student. Needs: prepare, train, baseline."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    """Discriminates the parameters."""
+    engine: EngineSpec
+    """How vLLM serves the model."""
+    evaluation: SamplingSpec
+    """How many responses to draw per benchmark question, and how."""
+    pass_at: list[int]
+    """Values of k for pass@k."""
+    confidence: float
+    """Coverage of the intervals."""
+    verification: VerificationSpec
+    """How responses are judged."""
+
+
+class ReportParams(Model):
+    """Write the report and the model card. Needs every stage before it."""
+
+    kind: Literal["report"] = "report"
+    """Discriminates the parameters."""
+    manifest: dict[str, Any]
+    """The resource's kind, name and spec as the user wrote them."""
+
+
+StageParams = Annotated[
+    PrepareParams | SampleParams | BaselineParams | CurateParams | TrainParams | EvaluateParams | ReportParams,
+    Field(discriminator="kind"),
+]
+
+
+class StageSpec(Model):
+    """What one stage is to do."""
+
+    version: Literal["v1alpha1"] = "v1alpha1"
+    """Version of this contract."""
+    resource: str
+    """The resource it belongs to, as `kind/namespace/name`."""
+    stage: str
+    """Name of the stage in the plan."""
+    digest: str
+    """Content address: parameters, the needs' digests and the stage's version. Names the output folder."""
+    params: StageParams
+    """What to do."""
+    inputs: dict[str, str] = {}
+    """Output folders of the stages it needs, by the role they play (`prepare`, `sample`, ...)."""
+    output_uri: str
+    """Folder to work in."""
+    role: RoleSpec = RoleSpec()
+    """Pods, processes and GPUs. Not part of the digest: the same work on other machines is the same work."""
+    attempt: int = 0
+    """Which start this is; for logs and names only."""
+
+
+class StageResult(Model):
+    """What one stage made."""
+
+    version: Literal["v1alpha1"] = "v1alpha1"
+    """Version of this contract."""
+    stage: str
+    """Name of the stage in the plan."""
+    kind: StageKind
+    """What it does."""
+    digest: str
+    """The spec's digest."""
+    inputs: dict[str, dict[str, Artifact]] = {}
+    """Lineage: the artifacts it read, by the role of the stage that made them."""
+    outputs: dict[str, Artifact] = {}
+    """The artifacts it made, by name."""
+    metrics: dict[str, float | int | str | None] = {}
+    """Its figures; small."""
+    usage: Usage = Usage()
+    """What it cost over all attempts that are known."""
+    versions: dict[str, str] = {}
+    """Versions of kubedistill and of the engines."""
+    started: datetime
+    """Start of the attempt that finished."""
+    finished: datetime
+    """End."""
+
+    def termination_message(self) -> str:
+        """The result as JSON of at most 4 KiB: what does not fit is left out, the largest part first."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for part in ("inputs", "versions", "usage", "metrics", "outputs"):
+            text = StageResult.model_validate(data).model_dump_json(by_alias=True, exclude_none=True)
+            if len(text.encode()) <= TERMINATION_MESSAGE_BYTES:
+                return text
+            data[part] = {}
+        return StageResult.model_validate(data).model_dump_json(by_alias=True, exclude_none=True)

@@ -1,0 +1,1 @@
+"""Questions, traces, and where they are kept."""

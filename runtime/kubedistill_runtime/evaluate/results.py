@@ -1,0 +1,119 @@
+"""The answers to a benchmark as arrays, with nothing missing and nothing twice.
+
+Averaging what happens to be there is a bug that other harnesses had (a score that halves when more samples are asked
+for than were drawn); here unequal draws are an error with a name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.evaluate.estimators import Bools
+
+COLUMNS = ("benchmark", "question_id", "sample_index", "correct", "error", "response_tokens", "truncated")
+
+
+class MissingSamples(BadInput):
+    """A question lacks samples, or a benchmark lacks questions."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers to one benchmark. Arrays are questions x samples."""
+
+    benchmark: str
+    questions: tuple[str, ...]
+    correct: Bools
+    truncated: Bools
+    tokens: NDArray[np.int64]
+    errors: int
+    """Answers whose check itself failed; they count as wrong."""
+
+    @property
+    def samples(self) -> int:
+        return self.correct.shape[1]
+
+
+def read_answers(path: Path, samples: int, expected: Mapping[str, Sequence[str]] | None = None) -> dict[str, Answers]:
+    """Answers by benchmark, from a results.parquet. Raises BadInput as `answers_of` does."""
+    schema = pq.read_schema(path)
+    absent = [name for name in COLUMNS if name not in schema.names]
+    if absent:
+        raise BadInput(f"{path} has no column {', '.join(absent)}; it is not a table of benchmark results")
+    return answers_of(pq.read_table(path, columns=list(COLUMNS)), samples, expected)
+
+
+def answers_of(
+    table: pa.Table, samples: int, expected: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Answers]:
+    """Answers by benchmark, each question with exactly the samples 0..samples-1.
+
+    `expected` names the questions of every benchmark; the answers come in its order. Without it, in the table's.
+    Raises MissingSamples when a sample or a question is missing, BadInput when one is there twice or was not asked for.
+    """
+    names = pc.unique(table["benchmark"]).to_pylist()
+    if expected is not None:
+        for name in expected:
+            if name not in names:
+                raise MissingSamples(f"benchmark {name} has no results at all; run the stage again")
+    return {
+        name: _answers(
+            name, table.filter(pc.equal(table["benchmark"], name)), samples, expected[name] if expected else None
+        )
+        for name in (expected or names)
+    }
+
+
+def _answers(name: str, table: pa.Table, samples: int, expected: Sequence[str] | None) -> Answers:
+    for column in ("correct", "truncated", "response_tokens", "sample_index"):
+        if table[column].null_count:
+            raise BadInput(f"benchmark {name}: {table[column].null_count} results have no value for {column}")
+    questions = list(expected) if expected is not None else pc.unique(table["question_id"]).to_pylist()
+    places = pc.index_in(table["question_id"], value_set=pa.array(questions, pa.string()))
+    if places.null_count:
+        stranger = table["question_id"].filter(pc.is_null(places))[0].as_py()
+        raise BadInput(f"benchmark {name}: question {stranger} has results but is not in the benchmark")
+    question = places.to_numpy()
+    sample = table["sample_index"].to_numpy()
+    outside = (sample < 0) | (sample >= samples)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise BadInput(
+            f"benchmark {name}: question {questions[question[at]]} has a sample {sample[at]}, "
+            f"but only {samples} samples were asked for"
+        )
+    cell = question.astype(np.int64) * samples + sample
+    counts = np.bincount(cell, minlength=len(questions) * samples).reshape(len(questions), samples)
+    if (counts == 0).any():
+        at = int(np.argmax((counts == 0).any(axis=1)))
+        lost = np.flatnonzero(counts[at] == 0)
+        raise MissingSamples(
+            f"benchmark {name}: question {questions[at]} has {samples - len(lost)} of {samples} samples "
+            f"(missing: {', '.join(map(str, lost[:8]))}{', ...' if len(lost) > 8 else ''}); "
+            "a score of unequal draws would be wrong, so none is given: run the stage again"
+        )
+    if (counts > 1).any():
+        at, twice = map(int, np.argwhere(counts > 1)[0])
+        raise BadInput(
+            f"benchmark {name}: sample {twice} of question {questions[at]} is there {counts[at, twice]} times"
+        )
+    order = np.argsort(cell)
+
+    def grid(column: str) -> NDArray[np.generic]:
+        return table[column].to_numpy()[order].reshape(len(questions), samples)
+
+    return Answers(
+        benchmark=name,
+        questions=tuple(questions),
+        correct=grid("correct").astype(np.bool_),
+        truncated=grid("truncated").astype(np.bool_),
+        tokens=grid("response_tokens").astype(np.int64),
+        errors=len(table) - table["error"].null_count,
+    )

@@ -1,0 +1,230 @@
+"""A model of the world that reconcile acts on: a status store, children, storage, a clock, and an executor.
+
+It keeps the promises that an executor makes (see `observed.py`), and records what must never happen.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.job import DistillationJob
+from kubedistill_api.observed import Action, Cause, Child, Observed, StartStage, StopStage
+from kubedistill_api.reconcile import is_finished, next_look, reconcile
+from kubedistill_api.retries import RetryPolicy
+from kubedistill_api.stage import StageResult
+from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+POLICY = RetryPolicy(try_again_limit=4)
+FREE = (Cause.PREEMPTED, Cause.EVICTED, Cause.NODE_LOST)
+COUNTED = (Cause.APPLICATION, Cause.TRY_AGAIN)
+FATAL = (Cause.BAD_INPUT, Cause.OUT_OF_MEMORY, Cause.DEADLINE)
+
+
+@cache
+def job(epochs: int = 10, suspend: bool = False, generation: int = 1, **spec: object) -> DistillationJob:
+    return DistillationJob.model_validate(
+        {
+            "metadata": {"name": "distil", "generation": generation},
+            "spec": {
+                "questions": [{"uri": "questions.jsonl"}],
+                "teacher": {"model": {"uri": "hf://org/teacher"}},
+                "student": {"uri": "hf://org/student"},
+                "training": {"epochs": epochs},
+                "evaluation": {"benchmarks": [{"name": "test", "uri": "benchmark.jsonl"}]},
+                "suspend": suspend,
+                **spec,
+            },
+        }
+    )
+
+
+@cache
+def graph_of(resource: DistillationJob) -> Graph:
+    return plan(resource)
+
+
+def stage_of(status: JobStatus, name: str) -> StageStatus:
+    return next(stage for stage in status.stages if stage.name == name)
+
+
+def result_of(graph: Graph, name: str, finished: datetime, **metrics: float) -> StageResult:
+    node = graph[name]
+    return StageResult(
+        stage=name,
+        kind=node.kind,
+        digest=node.digest,
+        outputs={"model": Artifact(uri="model", digest="sha256:0"), "report": Artifact(uri="r", digest="sha256:1")},
+        metrics=metrics,
+        usage=Usage(gpu_seconds=1),
+        started=finished - timedelta(seconds=10),
+        finished=finished,
+    )
+
+
+@dataclass
+class Cluster:
+    """The world. Methods are its events; the operator's are `look` and `settle`."""
+
+    resource: DistillationJob = field(default_factory=job)
+    slots: int | None = None
+    now: datetime = START
+    status: JobStatus | None = None
+    version: int = 0
+    children: dict[tuple[str, int], Child] = field(default_factory=dict)
+    results: dict[str, StageResult] = field(default_factory=dict)
+    history: list[Observed] = field(default_factory=list)
+    stored: list[tuple[int, Resource, JobStatus | None]] = field(default_factory=list)
+    starts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    removed_by_hand: set[tuple[str, int]] = field(default_factory=set)
+    failures: Counter[tuple[str, Cause]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.record()
+
+    @property
+    def graph(self) -> Graph:
+        return graph_of(self.resource)
+
+    def observe(self) -> Observed:
+        return Observed(tuple(self.children.values()), dict(self.results), root="/storage")
+
+    def record(self) -> None:
+        """Remembers this moment, for reads that come late."""
+        self.history.append(self.observe())
+        self.stored.append((self.version, self.resource, self.status))
+
+    # The operator.
+
+    def look(self, *, stale_children: int = 0, stale_status: int = 0, crash_after: int | None = None) -> tuple[Action, ...]:
+        """One pass: read, decide, write, act. `crash_after` ends it after so many of the write and the actions."""
+        observed = self.history[-1 - min(stale_children, len(self.history) - 1)]
+        version, resource, status = self.stored[-1 - min(stale_status, len(self.stored) - 1)]
+        after, actions = reconcile(
+            resource, graph_of(resource), status, observed, self.now, slots=self.slots, policy=POLICY
+        )
+        if crash_after == 0:
+            return ()
+        if after != (status or JobStatus()):
+            if version != self.version:
+                return ()  # the write is refused, so nothing is done
+            if is_finished(self.status):
+                assert after == self.status, "a finished job changed"
+            # Through JSON, as a real store does it.
+            self.status = JobStatus.model_validate_json(after.model_dump_json(by_alias=True))
+            assert self.status == after
+            self.version += 1
+        for action in actions[: None if crash_after is None else crash_after - 1]:
+            self.apply(action, resource)
+        self.record()
+        return actions
+
+    def apply(self, action: Action, resource: DistillationJob) -> None:
+        match action:
+            case StartStage(stage, attempt):
+                self._start(stage, attempt, resource)
+            case StopStage(stage, attempt):
+                child = self.children.get((stage, attempt))
+                if child and child.alive:
+                    self.children[stage, attempt] = replace(child, state="stopping")
+
+    def _start(self, stage: str, attempt: int, resource: DistillationJob) -> None:
+        others = [c for c in self.children.values() if c.stage == stage]
+        if any(c.attempt >= attempt for c in others) or any(c.alive for c in others):
+            return
+        node = graph_of(resource)[stage]
+        assert not is_finished(self.status), f"{stage} was started after the end"
+        for need in node.needs.values():
+            assert graph_of(resource)[need].digest in self.results, f"{stage} was started before {need}"
+        assert not self.starts[stage, attempt] or (stage, attempt) in self.removed_by_hand, f"{stage} {attempt} twice"
+        self.starts[stage, attempt] += 1
+        self.children[stage, attempt] = Child(stage, attempt, node.digest, "pending", reason="Unschedulable")
+
+    # The world.
+
+    def living(self) -> list[Child]:
+        return list(self.observe().alive())
+
+    def run(self, child: Child) -> None:
+        self._put(replace(child, state="running", reason="", progress=Progress(done=1), started=self.now))
+
+    def succeed(self, child: Child) -> None:
+        """The result comes first; the end of the child may be seen later, or never."""
+        for node in self.graph.nodes:
+            if node.digest == child.digest:
+                self.results.setdefault(child.digest, result_of(self.graph, node.name, self.now))
+        self._put(replace(child, state="succeeded"))
+
+    def write_result(self, child: Child) -> None:
+        """The stage's last act, with the child still alive."""
+        for node in self.graph.nodes:
+            if node.digest == child.digest:
+                self.results.setdefault(child.digest, result_of(self.graph, node.name, self.now))
+        self.record()
+
+    def fail(self, child: Child, cause: Cause) -> None:
+        self.failures[child.stage, cause] += 1
+        self._put(replace(child, state="failed", cause=cause, message=f"{cause} in {child.stage}"))
+
+    def remove(self, child: Child) -> None:
+        """By hand, or by a time to live."""
+        del self.children[child.stage, child.attempt]
+        self.removed_by_hand.add((child.stage, child.attempt))
+        self.record()
+
+    def end_stopping(self, child: Child) -> None:
+        del self.children[child.stage, child.attempt]
+        self.record()
+
+    def _put(self, child: Child) -> None:
+        self.children[child.stage, child.attempt] = child
+        self.record()
+
+    def change(self, resource: DistillationJob) -> None:
+        generation = self.resource.metadata.generation + 1
+        meta = resource.metadata.model_copy(update={"generation": generation})
+        self.resource = _same(resource.model_copy(update={"metadata": meta}))
+        self.version += 1
+        self.record()
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def settle(self, rounds: int = 400) -> None:
+        """Reads are fresh, nothing crashes, and every child comes to a good end, until nothing is left to do."""
+        for _ in range(rounds):
+            version = self.version
+            actions = self.look()
+            moved = False
+            for child in self.living():
+                moved = True
+                if child.state == "stopping":
+                    self.end_stopping(child)
+                elif child.state == "pending":
+                    self.run(child)
+                else:
+                    self.succeed(child)
+            if not actions and not moved and version == self.version:
+                pause = next_look(self.resource, self.status, self.now, POLICY) if self.status else None
+                if pause is None or is_finished(self.status):
+                    return
+                self.advance(pause.total_seconds())
+        raise AssertionError(f"never came to rest: {self.status and self.status.conditions}")
+
+    def check(self) -> None:
+        """What holds at every moment."""
+        living = Counter(child.stage for child in self.living())
+        assert all(n == 1 for n in living.values()), f"two attempts of one stage at once: {living}"
+        for stage in self.status.stages if self.status else ():
+            failed = self.failures[stage.name, Cause.APPLICATION]
+            assert stage.failures <= failed, f"{stage.name} counts {stage.failures} failures of {failed}"
+
+
+_RESOURCES: dict[str, DistillationJob] = {}
+
+
+def _same(resource: DistillationJob) -> DistillationJob:
+    """One object per content, for the cache of plans."""
+    return _RESOURCES.setdefault(resource.model_dump_json(), resource)
