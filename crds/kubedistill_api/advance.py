@@ -83,7 +83,12 @@ def _observe(
         return next_attempt(stage, reason="", message="")
     match child.state:
         case "pending":
-            update = {"state": "Starting", "reason": child.reason, "message": child.message, "retry_after": None}
+            update: dict[str, object] = {
+                "state": "Starting",
+                "reason": child.reason,
+                "message": child.message,
+                "retry_after": None,
+            }
             return stage.model_copy(update=update)
         case "running":
             update = {

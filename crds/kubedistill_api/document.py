@@ -72,6 +72,7 @@ def documents(text: str) -> list[Document]:
         loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None  # check_node said that there is one
             document = Document(line=node.start_mark.line + 1)
             found.append(document)
             document.flaws += _flaws(node)
@@ -85,6 +86,10 @@ def documents(text: str) -> list[Document]:
         found.append(Document(line=line, flaws=[flaw]))
     except yaml.MarkedYAMLError as error:
         found.append(_unreadable(error))
+    except RecursionError:
+        found.append(
+            Document(line=1, flaws=[Flaw(1, (), "nested too deeply", "no manifest is that deep: look for '[['")])
+        )
     finally:
         if loader is not None:
             loader.dispose()
@@ -116,7 +121,8 @@ def _flaws(root: yaml.Node) -> list[Flaw]:
             return [Flaw(line, (), "too much: aliases make this document huge", "write it without nested aliases")]
         line = node.start_mark.line + 1
         if node.tag not in JSON_TAGS:
-            found.append(Flaw(line, path, f"{_tag(node.tag)} is not a type of manifests", "remove the tag, or quote it"))
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            found.append(Flaw(line, path, f"{tag} is not a type of manifests", "remove the tag, or quote the value"))
         if isinstance(node, yaml.MappingNode):
             found += _duplicates(node, path)
     return found
@@ -132,7 +138,9 @@ def _duplicates(node: yaml.MappingNode, path: Path) -> Iterator[Flaw]:
             continue
         if key.value in first:
             earlier = first[key.value]
-            yield Flaw(line, (*path, key.value), f"given twice, first on line {earlier}", "remove one of the two", False)
+            yield Flaw(
+                line, (*path, key.value), f"given twice, first on line {earlier}", "remove one of the two", False
+            )
         first.setdefault(key.value, line)
 
 
@@ -172,7 +180,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
-
-
-def _tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")

@@ -6,7 +6,9 @@ from kubedistill_api.observed import Observed
 from kubedistill_api.status import CorpusStatus, JobStatus, ResultStatus, StageStatus, Usage
 
 
-def with_outcome(status: JobStatus, before: JobStatus, resource: Resource, graph: Graph, observed: Observed) -> JobStatus:
+def with_outcome(
+    status: JobStatus, before: JobStatus, resource: Resource, graph: Graph, observed: Observed
+) -> JobStatus:
     """The status with what its succeeded stages made. A probe's stages come once per candidate, so it has no corpus
     and no scores of its own."""
     update: dict[str, object] = {"usage": _usage(status, before, observed)}

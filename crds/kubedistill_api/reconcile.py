@@ -8,6 +8,7 @@ and the processes of `kubedistill run`.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from kubedistill_api.advance import LINGER, advance, fresh
 from kubedistill_api.conditions import holds, is_finished, phase, put
@@ -17,6 +18,7 @@ from kubedistill_api.outcome import with_outcome
 from kubedistill_api.retries import RetryPolicy, next_attempt
 from kubedistill_api.status import JobStatus, StageStatus
 
+Verdict = tuple[Literal["Complete", "Failed"], str, str]
 ACTIVE = ("Starting", "Running")
 DEFAULT_POLICY = RetryPolicy()
 
@@ -124,7 +126,7 @@ def _active_seconds(status: JobStatus, now: datetime) -> float:
     return status.active_seconds + max(0.0, running)
 
 
-def _verdict(resource: Resource, status: JobStatus, now: datetime) -> tuple[str, str, str] | None:
+def _verdict(resource: Resource, status: JobStatus, now: datetime) -> Verdict | None:
     """The final condition as (type, reason, message); None while the job goes on."""
     if all(stage.state == "Succeeded" for stage in status.stages):
         reused = sum(stage.reused for stage in status.stages)
@@ -141,16 +143,15 @@ def _verdict(resource: Resource, status: JobStatus, now: datetime) -> tuple[str,
     return None
 
 
-def _ended(status: JobStatus, verdict: tuple[str, str, str], now: datetime, generation: int) -> JobStatus:
+def _ended(status: JobStatus, verdict: Verdict, now: datetime, generation: int) -> JobStatus:
     kind, reason, message = verdict
     conditions = status.conditions
     if holds(conditions, "Suspended"):
         conditions = put(conditions, "Suspended", "False", reason, "", now, generation)
     conditions = put(conditions, "Progressing", "False", reason, message, now, generation)
-    final = "Complete" if kind == "Complete" else "Failed"
     return _stopped_clock(status, now).model_copy(
         update={
-            "conditions": put(conditions, final, "True", reason, message, now, generation),
+            "conditions": put(conditions, kind, "True", reason, message, now, generation),
             "stages": _halted(status.stages, "JobFailed"),
             "completion_time": now,
         }
@@ -205,6 +206,7 @@ def _begun(
     missing = list(dict.fromkeys(need for need in node.needs.values() if by_name[need].state != "Succeeded"))
     if not policy.is_due(stage, now):
         return stage
+    update: dict[str, object]
     if missing:
         update = {"reason": "WaitingForStages", "message": f"waits for {', '.join(missing)}"}
     elif stopping:

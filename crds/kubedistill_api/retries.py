@@ -73,21 +73,21 @@ def after_failure(
         n = count(stage, TRY_AGAINS) + 1
         counted = stage.model_copy(update={"metrics": {**stage.metrics, TRY_AGAINS: n}})
         if n > policy.try_again_limit:
-            return failed(counted, "TryAgainLimitExceeded", f"gave up after {n} tries: {message}", now)
+            return failed(counted, "TryAgainLimitExceeded", f"gave up after {n} tries, the last: {message}", now)
         return _retry(counted, cause, message, now + policy.delay(policy.try_again_base_s, n))
     if cause in DISRUPTIONS:
         return after_disruption(stage, cause, message, now, policy)
     n = stage.failures + 1
     counted = stage.model_copy(update={"failures": n})
     if n > backoff_limit:
-        tries = f" (backoffLimit: {backoff_limit})" if backoff_limit else ""
-        return failed(counted, "BackoffLimitExceeded", f"failed {n} times{tries}: {message}", now)
+        times = "once" if n == 1 else f"{n} times, at last"
+        return failed(
+            counted, "BackoffLimitExceeded", f"failed {times} (backoffLimit: {backoff_limit}): {message}", now
+        )
     return _retry(counted, cause, message, now + policy.delay(policy.application_base_s, n))
 
 
-def after_disruption(
-    stage: StageStatus, reason: str, message: str, now: datetime, policy: RetryPolicy
-) -> StageStatus:
+def after_disruption(stage: StageStatus, reason: str, message: str, now: datetime, policy: RetryPolicy) -> StageStatus:
     """The stage after an attempt was lost through no fault of its own: free, and tried again for ever."""
     n = count(stage, DISRUPTED) + 1
     counted = stage.model_copy(update={"metrics": {**stage.metrics, DISRUPTED: n}})

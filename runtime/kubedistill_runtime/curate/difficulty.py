@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 
 from kubedistill_api.curation import DifficultySpec
-
 from kubedistill_runtime.curate.types import PassRate, Reason
 
 

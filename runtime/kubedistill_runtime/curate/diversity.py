@@ -7,15 +7,18 @@ from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
-from kubedistill_api.curation import DiversitySpec
 from numpy.typing import NDArray
 
+from kubedistill_api.curation import DiversitySpec
 from kubedistill_runtime.curate.difficulty import seeded_rank
 from kubedistill_runtime.curate.distance import PairTable, encode
 from kubedistill_runtime.curate.types import Selection
 
 EXACT_LIMIT = 40_000
 """Subsets up to which the best one is found for certain; beyond, the choice is greedy. 4 of 32 are 35,960."""
+
+GRAM_TOKENS, GRAM_CHARS = 5, 20
+"""Run that two traces are taken to have in common for a reason; matters for speed only."""
 
 Units = Sequence[int] | str
 """A trace as token ids or as text, by the spec's unit."""
@@ -54,7 +57,9 @@ def farthest(traces: Mapping[int, Units], count: int, *, normalised: bool, limit
         raise ValueError(f"cannot choose {count} of {len(indices)} traces")
     if count == 1:
         return Selection((indices[0],))
-    table = PairTable(encode([traces[i] for i in indices]), normalised=normalised)
+    sequences = [traces[i] for i in indices]
+    gram = GRAM_CHARS if isinstance(sequences[0], str) else GRAM_TOKENS
+    table = PairTable(encode(sequences), normalised=normalised, gram=gram)
     exact = math.comb(len(indices), count) <= limit
     members = _best_subset(table, len(indices), count) if exact else _greedy(table, len(indices), count)
     distances = sorted(table.upper[_pair_number(len(indices), i, j)] for i, j in combinations(members, 2))

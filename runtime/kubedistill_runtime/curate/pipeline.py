@@ -4,7 +4,6 @@ from array import array
 from collections.abc import Iterable, Mapping
 
 from kubedistill_api.curation import CurationSpec, DiversitySpec
-
 from kubedistill_runtime.curate.difficulty import too_easy
 from kubedistill_runtime.curate.diversity import Units
 from kubedistill_runtime.curate.funnel import count

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from kubedistill_api.curation import QualitySpec
 from numpy.typing import NDArray
 
+from kubedistill_api.curation import QualitySpec
 from kubedistill_runtime.curate.types import Reason, Trace
 
 NGRAM = 20

@@ -19,7 +19,11 @@ def ray_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
     cluster are held at once. An error in a task is raised here; what is still running is cancelled then, as it is
     when the caller stops early. Lost workers are replaced by Ray itself.
     """
-    task = ray.remote(num_cpus=1)(function)
+
+    @ray.remote(num_cpus=1)
+    def task(item: Item) -> Result:
+        return function(item)
+
     window = max(2, PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
     running: list[ray.ObjectRef[Result]] = []
     source = iter(items)

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from kubedistill_api.curation import DiversitySpec
-
 from kubedistill_runtime.curate.diversity import Units, select
 from kubedistill_runtime.curate.types import Selection
 

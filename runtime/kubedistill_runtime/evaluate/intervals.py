@@ -16,7 +16,7 @@ So from `MIN_BOOTSTRAP` questions on: the bootstrap, BCa for a score (Efron 1987
 difference, which has little skew to correct. Below that, with one sample a question, or where all questions score the
 same (a bootstrap would then claim certainty): Wilson's interval on the effective number of trials, with Student's t in
 place of the normal (Korn and Graubard 1998), and for paired differences Newcombe's combination of two such intervals
-(1998, method 10).
+(1998, method 8).
 
 No interval speaks of training seeds: two trainings of the same corpus differ by more than this.
 """

@@ -66,9 +66,12 @@ def optimizers(model: Qwen3ForCausalLM, phase: Phase) -> list[torch.optim.Optimi
 
 
 def pretrain(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, report: Callable[[Progress], None] = lambda progress: None
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, report: Callable[[Progress], None] | None = None
 ) -> Qwen3ForCausalLM:
-    """The trained model in float32; the same recipe gives the same weights on the same machine and thread count."""
+    """The trained model in float32; the same recipe gives the same weights on the same machine and thread count.
+
+    ``report`` is called every REPORT_EVERY steps and after the last one.
+    """
     torch.manual_seed(recipe.seed)
     model = Qwen3ForCausalLM(recipe.config(tokenizer))
     rng = random.Random(recipe.seed)
@@ -90,7 +93,7 @@ def pretrain(
                 optimizer.zero_grad()
                 scheduler.step()
             done += 1
-            if done % REPORT_EVERY == 0 or done == total:
+            if report and (done % REPORT_EVERY == 0 or done == total):
                 checked = quick_accuracy(model, tokenizer) if done % CHECK_EVERY == 0 or done == total else None
                 seconds_left = (time.monotonic() - started) / done * (total - done)
                 report(Progress(done, total, loss.item(), checked, seconds_left))

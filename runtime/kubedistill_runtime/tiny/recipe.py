@@ -62,7 +62,7 @@ RECIPES = {
     # Right in method, careless in detail: about one answer in four is wrong.
     "careless-teacher": Recipe(96, 256, (_from_scratch(clean_styles(1.0, slip=0.05), 1000),), seed=11),
     # Nearly always right, but its steps are too large for the student to follow.
-    "terse-teacher": Recipe(128, 384, (_from_scratch({"terse": (1.0, 0.0)}, 2400),), seed=12),
+    "terse-teacher": Recipe(128, 384, (_from_scratch({"terse": (1.0, 0.0)}, 3000),), seed=12),
     # Knows the steps from its first phase; the second one covers them with a bad habit and with slips.
     "student": Recipe(
         96,

@@ -96,7 +96,7 @@ class Checkpointer:
         self.wait()
         path = self._path(step).with_name(self._path(step).name + UNCOMMITTED)
         if self.world.is_first:
-            path.mkdir(parents=True)
+            path.mkdir(exist_ok=True)  # by another rank that came first
             (path / ABOUT).write_text(json.dumps({"world_size": self.world.size, "identity": self.identity}))
         self._pending = step, dcp.async_save(self._state(), checkpoint_id=path, process_group=self._group)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kubedistill_api.training import LoraSpec
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from kubedistill_api.training import LoraSpec
 from kubedistill_runtime.train.lora import merge_adapters
 from kubedistill_runtime.train.model import empty_model, load_model
 from kubedistill_runtime.train.parallel import World

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from kubedistill_api.training import TrainingSpec
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.errors import BadInput
 
 WITHOUT_EFFECT_ON_RESULT = {"checkpoint_every_steps", "keep_checkpoints", "micro_batch_tokens", "loss_chunk_tokens"}

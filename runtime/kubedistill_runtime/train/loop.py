@@ -33,7 +33,7 @@ from kubedistill_runtime.train.parallel import World, accumulate, shard
 Progress = Callable[[int, int, dict[str, Any]], None]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLoss(RuntimeError):
     """The loss or the gradient is infinite or not a number."""
 
 
@@ -103,7 +103,7 @@ class Trainer:
     def step(self, step: int) -> dict[str, Any]:
         """Runs one optimiser step (from 0). Returns its row of metrics; `seconds` covers the whole step.
 
-        Raises NonFiniteLossError before the parameters are touched.
+        Raises NonFiniteLoss before the parameters are touched.
         """
         started = time.perf_counter()
         # Dropout of adapters: a function of the step and rank, so that a resumed run draws the same.
@@ -122,7 +122,7 @@ class Trainer:
             dist.all_reduce(loss)
         loss_value, norm = torch.stack([loss, self.optimizer.clip()]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
-            raise NonFiniteLossError(
+            raise NonFiniteLoss(
                 f"step {step + 1}: loss {loss_value}, gradient norm {norm}; "
                 "lower learningRate, or look for damaged weights in the student"
             )

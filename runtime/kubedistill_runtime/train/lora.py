@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.training import LoraSpec
 from torch import Tensor, nn
 
+from kubedistill_api.training import LoraSpec
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.train.model import decoder_layers
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
-from kubedistill_api.training import TrainingSpec
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+from kubedistill_api.training import TrainingSpec
 
 
 def learning_rate(spec: TrainingSpec, step: int, total: int) -> float:

@@ -6,11 +6,12 @@ run in the caller's process; the last one (`symbolic`) is handed in by a child p
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from kubedistill_runtime.verify.answer import MAX_ANSWER, last_boxed
 from kubedistill_runtime.verify.normal import NormalForm, normal_form
 from kubedistill_runtime.verify.rational import rational
-from kubedistill_runtime.verify.structure import Structure, as_thousands, structure
+from kubedistill_runtime.verify.structure import Structure, structure, thousands_as_list
 from kubedistill_runtime.verify.types import Outcome
 
 Symbolic = Callable[[NormalForm, NormalForm], Outcome]
@@ -25,7 +26,9 @@ _CHOSEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _LONE_LETTER = re.compile(r"(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])")
-_RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in|lt|gt|leq|geq)(?![a-zA-Z])")
+_RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in|lt|gt)(?![a-zA-Z])")
+_NAMED_SET = re.compile(r"\\(?:mathbb|emptyset|setminus|backslash|cup|cap)(?![a-zA-Z])")
+_LETTER = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z]")
 
 
 def compare(gold: str, answer: str, symbolic: Symbolic | None = None) -> Outcome | None:
@@ -55,7 +58,9 @@ def _compare(gold: NormalForm, answer: NormalForm, symbolic: Symbolic | None, de
     if not gold.text or not answer.text:
         return Outcome(False, "string", "nothing to compare" if not gold.text else None)
     if gold.name and answer.name and gold.name != answer.name:
-        return Outcome(False, "string")
+        if not (_LETTER.search(gold.text) and _LETTER.search(answer.text)):
+            return Outcome(False, "string")
+        return None if symbolic is None else symbolic(_as_equation(gold), _as_equation(answer))
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return Outcome(None, "string", f"gold is in {gold.unit}, the answer in {answer.unit}")
     if gold.text == answer.text:
@@ -67,29 +72,33 @@ def _compare(gold: NormalForm, answer: NormalForm, symbolic: Symbolic | None, de
         equal = left == right
         if not equal and gold.percent != answer.percent:
             equal = left == right * 100 if gold.percent else left * 100 == right
-        if not equal and (as_thousands(gold) or as_thousands(answer)):
-            equal = _same_digits_list(gold, answer)
         return Outcome(equal, "rational")
     parts, other = structure(gold), structure(answer)
+    if parts is None and other is not None and other.kind == "list":
+        parts = thousands_as_list(gold)
+    elif other is None and parts is not None and parts.kind == "list":
+        other = thousands_as_list(answer)
     if parts or other:
         return _compare_structures(gold, answer, parts, other, symbolic, depth)
     if gold.wordy or answer.wordy:
         if gold.text.casefold() == answer.text.casefold():
             return Outcome(True, "string")
         return Outcome(None, "string", "answers in words are compared letter by letter")
-    return None if symbolic is None else symbolic(gold, answer)
+    if symbolic is None:
+        return None
+    if "=" in gold.text or "=" in answer.text:
+        gold, answer = _as_equation(gold), _as_equation(answer)
+    return symbolic(gold, answer)
+
+
+def _as_equation(form: NormalForm) -> NormalForm:
+    return replace(form, spaced=f"{form.name} = {form.spaced}", name=None) if form.name else form
 
 
 def _compare_choice(letter: str, answer: NormalForm) -> Outcome:
     if (chosen := _CHOSEN.fullmatch(answer.spaced)) and not _LONE_LETTER.search(chosen["rest"]):
         return Outcome((chosen["a"] or chosen["b"]).upper() == letter, "choice")
     return Outcome(None, "choice", f"gold is the letter {letter} and the answer names no letter")
-
-
-def _same_digits_list(gold: NormalForm, answer: NormalForm) -> bool:
-    """ "1,234" against "1, 234" or "234,1": read as lists, both may hold the same integers."""
-    left, right = (sorted(int(part) for part in re.findall(r"-?\d+", form.spaced)) for form in (gold, answer))
-    return "," in gold.spaced and "," in answer.spaced and left == right
 
 
 def _compare_structures(
@@ -106,7 +115,7 @@ def _compare_structures(
         one, single = (left, answer) if left else (right, gold)
         if one is not None and one.kind in ("set", "list") and len(one.parts) == 1:
             return _compare(normal_form(one.parts[0]), single, symbolic, depth + 1)
-        if _RELATION.search(gold.text) or _RELATION.search(answer.text) or (one and one.kind == "union"):
+        if any(sign.search(form.text) for sign in (_RELATION, _NAMED_SET) for form in (gold, answer)):
             return None if symbolic is None else symbolic(gold, answer)
         return Outcome(False, "structure")
     if not _comparable(left, right) or len(left.parts) != len(right.parts):
@@ -126,6 +135,8 @@ def _comparable(left: Structure, right: Structure) -> bool:
         return left.brackets == right.brackets or (left.is_point and right.is_point)
     if "sequence" in kinds and kinds <= {"list", "sequence", "matrix"}:
         return all(side.kind == "list" or side.is_point for side in (left, right))
+    if kinds == {"list", "union"}:  # "x < 1 or x > 2"
+        return all(_RELATION.search(part) for side in (left, right) if side.kind == "list" for part in side.parts)
     return len(kinds) == 1 or kinds == {"list", "set"}
 
 

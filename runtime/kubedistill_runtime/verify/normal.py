@@ -117,7 +117,7 @@ _PLAIN_FUNCTION = re.compile(
 _SQRT_CALL = re.compile(r"\\sqrt\s*\(([^()]*)\)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|operatorname|rm|bf)\s*\{")
 _CIRC = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})")
-_BASE = re.compile(r"\A([0-9a-zA-Z]+)_(?:\{\s*(?:\\text)?\s*(\w+)\s*\}|(\d))\Z")
+_BASE = re.compile(r"\A([0-9A-F]*\d[0-9A-F]*)_(?:\{\s*(?:\\text)?\s*(\w+)\s*\}|(\d))\Z")
 _LHS = re.compile(r"\A([a-zA-Z](?:_(?:\w|\{\w+\}))?(?:\([a-zA-Z]\))?)\s*(?:=|\\in(?![a-zA-Z]))\s*(?!=)")
 _POWER = r"\s*(?:\^\s*(?:(?P<p1>[23])|\{(?P<p2>[23])\}))?\Z"
 _TEXT_UNIT = re.compile(

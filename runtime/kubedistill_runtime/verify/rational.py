@@ -21,8 +21,13 @@ def rational(text: str) -> Fraction | None:
         return None
     text = text.strip()
     sign = 1
-    while text[:1] in ("-", "+") and len(text) > 1:
-        sign, text = (-sign if text[0] == "-" else sign), text[1:].lstrip()
+    while len(text) > 1:
+        if text[0] in "+-":
+            sign, text = (-sign if text[0] == "-" else sign), text[1:].lstrip()
+        elif text[0] == "(" and text[-1] == ")":
+            text = text[1:-1].strip()
+        else:
+            break
     value = _unsigned(text)
     return None if value is None else sign * value
 
@@ -49,8 +54,6 @@ def _unsigned(text: str) -> Fraction | None:
     if text.count("/") == 1:
         top, bottom = text.split("/")
         return _with_whole(None, rational(top), rational(bottom)) if top.strip() and bottom.strip() else None
-    if text.startswith("(") and text.endswith(")") and "," not in text:
-        return rational(text[1:-1])
     return None
 
 

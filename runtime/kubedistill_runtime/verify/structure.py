@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kubedistill_runtime.verify.normal import NormalForm
-from kubedistill_runtime.verify.rational import rational
 
 MAX_PARTS = 64
 """Parts of one answer; matching unordered parts takes the square of this."""
@@ -72,9 +71,9 @@ def structure(form: NormalForm) -> Structure | None:
     return None
 
 
-def as_thousands(form: NormalForm) -> bool:
-    """Whether "1,234" may also be read as the list of 1 and 234."""
-    return bool(_THOUSANDS.fullmatch(form.spaced)) and rational(form.spaced) is not None
+def thousands_as_list(form: NormalForm) -> Structure | None:
+    """The other reading of "100,200": not the number, but the list of 100 and 200."""
+    return Structure("list", tuple(form.spaced.split(","))) if _THOUSANDS.fullmatch(form.spaced) else None
 
 
 def _split(text: str, separator: str) -> tuple[str, ...]:

@@ -47,5 +47,5 @@ class Outcome:
     error: str | None = None
 
 
-class VerifierUnavailable(RuntimeError):  # noqa: N818 - says what is the case
+class VerifierUnavailable(RuntimeError):
     """Nothing can be judged here, whatever the item: no isolation, a missing package, workers that do not start."""

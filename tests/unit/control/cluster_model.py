@@ -6,7 +6,6 @@ It keeps the promises that an executor makes (see `observed.py`), and records wh
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 from kubedistill_api.graph import Graph, Resource, plan
 from kubedistill_api.job import DistillationJob
@@ -23,7 +22,6 @@ COUNTED = (Cause.APPLICATION, Cause.TRY_AGAIN)
 FATAL = (Cause.BAD_INPUT, Cause.OUT_OF_MEMORY, Cause.DEADLINE)
 
 
-@cache
 def job(epochs: int = 10, suspend: bool = False, generation: int = 1, **spec: object) -> DistillationJob:
     return DistillationJob.model_validate(
         {
@@ -41,9 +39,15 @@ def job(epochs: int = 10, suspend: bool = False, generation: int = 1, **spec: ob
     )
 
 
-@cache
+_GRAPHS: dict[tuple[int, bool], Graph] = {}
+
+
 def graph_of(resource: DistillationJob) -> Graph:
-    return plan(resource)
+    """The plan; of what these tests change, it depends on two fields only."""
+    key = (resource.spec.training.epochs, resource.spec.suspend)
+    if key not in _GRAPHS:
+        _GRAPHS[key] = plan(resource)
+    return _GRAPHS[key]
 
 
 def stage_of(status: JobStatus, name: str) -> StageStatus:
@@ -98,7 +102,9 @@ class Cluster:
 
     # The operator.
 
-    def look(self, *, stale_children: int = 0, stale_status: int = 0, crash_after: int | None = None) -> tuple[Action, ...]:
+    def look(
+        self, *, stale_children: int = 0, stale_status: int = 0, crash_after: int | None = None
+    ) -> tuple[Action, ...]:
         """One pass: read, decide, write, act. `crash_after` ends it after so many of the write and the actions."""
         observed = self.history[-1 - min(stale_children, len(self.history) - 1)]
         version, resource, status = self.stored[-1 - min(stale_status, len(self.stored) - 1)]
@@ -185,7 +191,7 @@ class Cluster:
     def change(self, resource: DistillationJob) -> None:
         generation = self.resource.metadata.generation + 1
         meta = resource.metadata.model_copy(update={"generation": generation})
-        self.resource = _same(resource.model_copy(update={"metadata": meta}))
+        self.resource = resource.model_copy(update={"metadata": meta})
         self.version += 1
         self.record()
 
@@ -193,25 +199,33 @@ class Cluster:
         self.now += timedelta(seconds=seconds)
 
     def settle(self, rounds: int = 400) -> None:
-        """Reads are fresh, nothing crashes, and every child comes to a good end, until nothing is left to do."""
+        """Reads are fresh, nothing crashes, and every child that is wanted comes to a good end, until nothing is left
+        to do. A child that is not wanted hangs until it is stopped."""
         for _ in range(rounds):
             version = self.version
             actions = self.look()
             moved = False
             for child in self.living():
-                moved = True
                 if child.state == "stopping":
                     self.end_stopping(child)
+                elif not self.wants(child):
+                    continue
                 elif child.state == "pending":
                     self.run(child)
                 else:
                     self.succeed(child)
+                moved = True
             if not actions and not moved and version == self.version:
                 pause = next_look(self.resource, self.status, self.now, POLICY) if self.status else None
                 if pause is None or is_finished(self.status):
                     return
                 self.advance(pause.total_seconds())
         raise AssertionError(f"never came to rest: {self.status and self.status.conditions}")
+
+    def wants(self, child: Child) -> bool:
+        """Whether the status counts on this child."""
+        stages = self.status.stages if self.status and not is_finished(self.status) else []
+        return any((s.name, s.attempt, s.digest) == (child.stage, child.attempt, child.digest) for s in stages)
 
     def check(self) -> None:
         """What holds at every moment."""
@@ -220,11 +234,3 @@ class Cluster:
         for stage in self.status.stages if self.status else ():
             failed = self.failures[stage.name, Cause.APPLICATION]
             assert stage.failures <= failed, f"{stage.name} counts {stage.failures} failures of {failed}"
-
-
-_RESOURCES: dict[str, DistillationJob] = {}
-
-
-def _same(resource: DistillationJob) -> DistillationJob:
-    """One object per content, for the cache of plans."""
-    return _RESOURCES.setdefault(resource.model_dump_json(), resource)

@@ -6,6 +6,7 @@ from cluster_model import COUNTED, FATAL, FREE, Cluster, job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.observed import Observed
 from kubedistill_api.reconcile import reconcile
@@ -91,6 +92,8 @@ class World(RuleBasedStateMachine):
             return
         cluster = self.cluster
         if cluster.resource.spec.suspend:
+            cluster.settle()
+            assert not cluster.living(), "children live on in a suspended job"
             self.user_suspends_or_resumes()
         was_finished = is_finished(cluster.status)
         cluster.settle()

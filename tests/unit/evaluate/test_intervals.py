@@ -1,7 +1,7 @@
 """Intervals against closed forms and against simulation."""
 
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -102,19 +102,13 @@ def test_one_sample_per_question_gives_wilsons_interval():
 
 
 def test_a_paired_difference_of_single_samples_gives_newcombes_interval():
-    # 36 both right, 12 only after, 2 only before, 0 neither (Newcombe 1998, paired data, method 10).
+    # 36 both right, 12 only after, 2 only before: the published example (Newcombe 1998) gives 0.0569 to 0.3404.
     after = np.array([1.0] * 48 + [0.0] * 2)
     before = np.array([1.0] * 36 + [0.0] * 12 + [1.0] * 2)
-    phi = (36 * 0 - 12 * 2) / np.sqrt(48 * 2 * 38 * 12)
-    wilson_after, wilson_before = (0.8654, 0.9890), (0.6259, 0.8695)
     estimate = difference_interval(after, before, 1, 0.95)
-    low = np.hypot(0, 1) * np.sqrt(
-        (0.96 - wilson_after[0]) ** 2
-        - 2 * phi * (0.96 - wilson_after[0]) * (wilson_before[1] - 0.76)
-        + (wilson_before[1] - 0.76) ** 2
-    )
     assert estimate.mean == pytest.approx(0.2)
-    assert estimate.low == pytest.approx(0.2 - low, abs=2e-4)
+    assert estimate.low == pytest.approx(0.0569, abs=1e-4)
+    assert estimate.high == pytest.approx(0.3404, abs=1e-4)
 
 
 @pytest.mark.parametrize(("scores", "edge"), [(np.ones(50), 1.0), (np.zeros(50), 0.0)])
@@ -148,11 +142,11 @@ def test_a_difference_over_other_numbers_of_questions_is_refused():
         difference_interval(np.ones(3), np.ones(4), 8, 0.95)
 
 
-def test_ten_thousand_resamples_of_five_hundred_questions_take_less_than_two_seconds():
+def test_ten_thousand_resamples_of_five_hundred_questions_take_less_than_two_seconds_of_cpu():
     scores = np.random.default_rng(0).random(500)
-    start = perf_counter()
+    start = process_time()
     mean_interval(scores, 16, 0.95)
-    assert perf_counter() - start < 2
+    assert process_time() - start < 2
 
 
 def coverage(questions: int, rounds: int, draw: Callable[[np.random.Generator], tuple[bool, ...]]) -> np.ndarray:

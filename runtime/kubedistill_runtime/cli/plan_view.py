@@ -1,0 +1,193 @@
+"""How a forecast looks: tables for people, JSON for programs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kubedistill_runtime.estimate import time as pace
+from kubedistill_runtime.estimate import tokens as share
+from kubedistill_runtime.estimate.forecast import Forecast, ModelFit, StageForecast
+
+GIB = 2**30
+COLORS = {"fits": "green", "tight": "yellow", "too big": "bold red", "unknown": "dim"}
+ASSUMPTIONS = (
+    f"Estimates assume responses of {share.MEAN_SHARE:.0%} of maxTokens, {share.VERIFIED_SHARE:.0%} of the teacher's "
+    f"correct, {share.SOLVED_SHARE:.0%} of questions solved, {share.HARD_SHARE:.0%} of those hard, "
+    f"{pace.BANDWIDTH_SHARE:.0%} of memory bandwidth in decoding, {pace.TRAINING_SHARE:.0%} of peak FLOPs in training. "
+    "Once a stage has run, what it measured is used instead."
+)
+
+
+def print_forecast(console: Console, forecast: Forecast) -> None:
+    """Stages, memory, sums, warnings."""
+    kind, namespace, name = forecast.resource.split("/")
+    console.print(f"[bold]{kind} {namespace}/{name}[/bold]")
+    sizes = ", ".join(f"{where.removeprefix('spec.')} {c.value} ({c.basis})" for where, c in forecast.questions)
+    console.print(f"questions: {sizes}", style="dim")
+    console.print()
+    console.print(_stages(forecast))
+    console.print()
+    console.print(_memory(forecast.fits))
+    console.print()
+    for warning in forecast.warnings:
+        console.print(Text.assemble(("! ", "yellow"), warning), soft_wrap=not console.is_terminal)
+    if forecast.warnings:
+        console.print()
+    console.print(_sum(forecast))
+    console.print(ASSUMPTIONS, style="dim")
+    console.print()
+
+
+def _stages(forecast: Forecast) -> Table:
+    table = _table("stage", "needs", "result", "on", "tokens", ">wall", ">GPU hours", ">cost")
+    for number, stage in enumerate(forecast.stages):
+        needs = "all before" if number > 2 and len(stage.needs) == number else " ".join(stage.needs)
+        duration = None if stage.reused else stage.duration
+        wall = duration.wall_seconds if duration else None if stage.reused else stage.limited_seconds
+        table.add_row(
+            stage.name,
+            Text(needs, style="dim"),
+            Text("reused", style="green") if stage.reused else Text(stage.digest[:8], style="dim"),
+            f"{stage.gpus} x {stage.gpu}" if stage.gpus else "CPU",
+            Text("done", style="dim") if stage.reused else _tokens(stage),
+            human_time(wall) if wall else "",
+            f"{duration.gpu_seconds / 3600:.1f}" if duration else "",
+            money(stage.cost) if stage.cost is not None and not stage.reused else "",
+        )
+    return table
+
+
+def _memory(fits: list[ModelFit]) -> Table:
+    table = _table("role", "model", "size", "per GPU: needs", ">has", "verdict")
+    for fit in fits:
+        if fit.architecture is None or fit.fit is None:
+            table.add_row(fit.role, f"{fit.what} {fit.model}", "?", "", "", Text("unknown", style="dim"))
+            continue
+        parts = " + ".join(f"{size / GIB:.1f} {name}" for name, size in fit.fit.parts.items())
+        on_gpus = fit.role_spec.gpus > 0
+        table.add_row(
+            fit.role,
+            f"{fit.what} {fit.model.removeprefix('hf://')}",
+            human_count(fit.architecture.parameters) + ("?" if fit.architecture.source == "guess" else ""),
+            f"{fit.fit.used / GIB:.0f} GiB = {parts}" if on_gpus else "",
+            f"{fit.fit.available / GIB:.0f} GiB" if on_gpus else "",
+            _verdict(fit),
+        )
+    return table
+
+
+def _verdict(fit: ModelFit) -> Text:
+    assert fit.fit is not None
+    if fit.role_spec.gpus == 0:
+        return Text("on the CPU, not checked", style="dim")
+    text = Text(fit.fit.verdict, style=COLORS[fit.fit.verdict])
+    if fit.fit.engines and fit.fit.concurrency and fit.fit.verdict != "too big":
+        engines = f"{fit.fit.engines} engine{'s' if fit.fit.engines > 1 else ''}"
+        text.append(f": {engines} x {fit.fit.concurrency:.0f} sequences of {fit.length} tokens", style="default")
+    return text
+
+
+def _tokens(stage: StageForecast) -> str:
+    if stage.tokens is None:
+        return ""
+    if stage.tokens.training:
+        return f"{human_count(stage.tokens.training)} in {stage.tokens.steps} steps"
+    drawn = human_count(stage.tokens.completion)
+    return f"{drawn} in {human_count(stage.tokens.requests)} responses"
+
+
+def _sum(forecast: Forecast) -> Text:
+    todo = [stage for stage in forecast.stages if not stage.reused]
+    text = Text(f"{len(todo)} of {len(forecast.stages)} stages to do", style="bold")
+    if forecast.gpu_seconds:
+        wall = sum(stage.duration.wall_seconds for stage in todo if stage.duration)
+        text.append(f", about {forecast.gpu_seconds / 3600:.3g} GPU hours in {human_time(wall)}")
+    if forecast.cost is not None:
+        text.append(f", cost about {money(forecast.cost)}")
+    if not forecast.fits_memory:
+        text.append(" - does not fit into memory", style="bold red")
+    return text
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+    return table
+
+
+def human_count(number: float) -> str:
+    """1234567 as 1.2M."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def money(amount: float) -> str:
+    """In the currency of the runtime's price."""
+    return f"{amount:,.0f}" if amount >= 10 else f"{amount:.2f}"
+
+
+def human_time(seconds: float) -> str:
+    """90000 as 25 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 36000 else f"{seconds / 3600:.0f} h"
+
+
+def as_data(forecast: Forecast) -> dict[str, Any]:
+    """The forecast in JSON's types, camelCase as the API is."""
+    return {
+        "resource": forecast.resource,
+        "questions": [{"field": w, "count": c.value, "basis": c.basis} for w, c in forecast.questions],
+        "stages": [_stage_data(stage) for stage in forecast.stages],
+        "memory": [_fit_data(fit) for fit in forecast.fits],
+        "gpuSeconds": forecast.gpu_seconds,
+        "cost": forecast.cost,
+        "fits": forecast.fits_memory,
+        "warnings": forecast.warnings,
+    }
+
+
+def _stage_data(stage: StageForecast) -> dict[str, Any]:
+    tokens, duration = stage.tokens, stage.duration
+    return {
+        "name": stage.name,
+        "kind": stage.kind,
+        "needs": list(stage.needs),
+        "digest": stage.digest,
+        "reused": stage.reused,
+        "role": stage.role,
+        "gpus": stage.gpus,
+        "requests": tokens.requests if tokens else None,
+        "promptTokens": tokens.prompt if tokens else None,
+        "completionTokens": tokens.completion if tokens else None,
+        "trainingTokens": tokens.training if tokens else None,
+        "steps": tokens.steps if tokens else None,
+        "gpuSeconds": duration.gpu_seconds if duration else None,
+        "wallSeconds": duration.wall_seconds if duration else stage.limited_seconds,
+        "cost": stage.cost,
+    }
+
+
+def _fit_data(fit: ModelFit) -> dict[str, Any]:
+    found = fit.fit
+    return {
+        "role": fit.role,
+        "field": fit.field,
+        "model": fit.model,
+        "parameters": fit.architecture.parameters if fit.architecture else None,
+        "source": fit.architecture.source if fit.architecture else None,
+        "verdict": found.verdict if found else "unknown",
+        "neededBytes": found.parts if found else {},
+        "availableBytes": found.available if found else None,
+        "concurrency": found.concurrency if found else None,
+        "engines": found.engines if found else None,
+        "problem": found.problem if found else "",
+        "fix": found.fix if found else "",
+    }

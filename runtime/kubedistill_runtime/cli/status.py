@@ -1,0 +1,91 @@
+"""`kubedistill status`: the jobs and probes that were run on this machine."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_runtime.cli.live import console_of, remark
+from kubedistill_runtime.cli.summary import percent, print_summary
+from kubedistill_runtime.local.workspace import DEFAULT_ROOT, JobFolder, workspaces
+
+EXIT_NOT_FOUND = 1
+
+
+def status(root: Path = DEFAULT_ROOT, name: str | None = None, *, color: bool = True, as_json: bool = False) -> int:
+    """Prints the jobs below `root`, or the ones of a name; returns the exit code."""
+    console = console_of(color=color)
+    folders = [folder for workspace in workspaces(root) for folder in workspace.jobs()]
+    found = [(folder, state) for folder in folders if name in (None, folder.name) and (state := folder.read_status())]
+    if as_json:
+        items = [_as_data(folder, state) for folder, state in found]
+        print(json.dumps(items, indent=1))
+    elif name is not None:
+        for folder, state in found:
+            print_summary(console, f"{folder.kind} {folder.namespace}/{folder.name}", state)
+            if is_abandoned(folder, state):
+                console.print("no run is at it: run its manifest again to go on")
+    elif found:
+        console.print(_table(found))
+    if not found and name is not None:
+        known = ", ".join(sorted({folder.name for folder in folders})) or "none"
+        Console(stderr=True).print(f"error: no job {name} in {root} (there: {known})", markup=False, highlight=False)
+        return EXIT_NOT_FOUND
+    if not found and not as_json:
+        console.print(f"no jobs in {root}", markup=False, highlight=False)
+    return 0
+
+
+def is_abandoned(folder: JobFolder, state: JobStatus) -> bool:
+    """Whether the status says that it runs, but no `kubedistill run` is there to do it."""
+    return state.phase in ("Pending", "Running") and not folder.lock().is_held()
+
+
+def _as_data(folder: JobFolder, state: JobStatus) -> dict[str, object]:
+    return {
+        "kind": folder.kind,
+        "metadata": {"name": folder.name, "namespace": folder.namespace},
+        "status": state.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def _table(found: Sequence[tuple[JobFolder, JobStatus]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for heading in ("namespace", "kind", "name", "phase", "stages", "stage", "score"):
+        table.add_column(heading, no_wrap=heading != "stage")
+    for folder, state in found:
+        phase = "Interrupted" if is_abandoned(folder, state) else state.phase
+        done = sum(stage.state == "Succeeded" for stage in state.stages)
+        current = _current(state.stages)
+        stage = " ".join(filter(None, (current.name, remark(current)))) if current else ""
+        student = next((score for score in state.scores if score.model == "student"), None)
+        score = f"{student.benchmark} {percent(student.mean, student.ci)}" if student else ""
+        table.add_row(folder.namespace, folder.kind, folder.name, phase, f"{done}/{len(state.stages)}", stage, score)
+    return table
+
+
+def _current(stages: Sequence[StageStatus]) -> StageStatus | None:
+    """The stage to look at: the failed one, the running one, the next one."""
+    for state in ("Failed", "Running", "Starting", "Waiting"):
+        for stage in stages:
+            if stage.state == state:
+                return stage
+    return None
+
+
+def status_command(
+    name: Annotated[str | None, typer.Argument(help="Name of a job or probe. Default: list all.")] = None,
+    root: Annotated[Path, typer.Option(help="Folder that `kubedistill run` was given.")] = DEFAULT_ROOT,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Plain text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how far the jobs and probes of this machine are, and what came out.
+
+    Exit codes: 0 shown; 1 no job of this name; 2 wrong usage.
+    """
+    raise typer.Exit(status(root, name, color=not no_color, as_json=as_json))

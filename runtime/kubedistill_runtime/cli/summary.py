@@ -1,0 +1,91 @@
+"""What a job came to: the funnel, the scores, the times, and where things lie."""
+
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from kubedistill_api.graph import Graph
+from kubedistill_api.status import CorpusStatus, JobStatus, Score
+from kubedistill_runtime.cli.live import duration, elapsed, shown_path, stage_table
+from kubedistill_runtime.local.process import last_lines
+from kubedistill_runtime.local.workspace import Workspace
+
+LOG_LINES = 20
+STYLES = {"Complete": "bold green", "Failed": "bold red", "Suspended": "bold yellow"}
+STEPS = ("questions", "sampled", "well_formed", "correct", "hard", "kept")
+
+
+def print_summary(console: Console, name: str, status: JobStatus) -> None:
+    """Everything that a person wants to know at the end."""
+    for part in summary(name, status, fill=console.is_terminal):
+        console.print(part, highlight=False)
+
+
+def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableType]:
+    style = STYLES.get(status.phase, "bold")
+    worked = sum(elapsed(stage) for stage in status.stages if stage.state == "Succeeded" and not stage.reused)
+    took = f", {duration(worked)} of work" if worked else ""
+    yield f"[{style}]{escape(name)}: {status.phase}[/]{took}"
+    for condition in status.conditions:
+        shown = condition.type in ("Failed", "Suspended") and condition.status == "True"
+        if shown and condition.message:
+            yield f"  {condition.reason}: {escape(condition.message)}"
+    yield stage_table(status.stages, fill=fill)
+    if status.corpus:
+        yield f"\ncorpus    {funnel(status.corpus)}"
+    if status.scores:
+        yield ""
+        yield score_table(status)
+    if status.usage.completion_tokens or status.usage.training_tokens:
+        drawn, trained = status.usage.completion_tokens, status.usage.training_tokens
+        yield f"\ntokens    {drawn:,} drawn, {trained:,} trained on"
+    if status.result:
+        for label, uri in (("model", status.result.model_uri), ("report", status.result.report_uri)):
+            if uri:
+                yield f"{label:<9} {escape(shown_path(uri))}"
+
+
+def funnel(corpus: CorpusStatus) -> str:
+    """`questions 300 → sampled 2400 → ... → kept 321`."""
+    return " → ".join(f"{step.replace('_', '-')} {getattr(corpus, step)}" for step in STEPS)
+
+
+def score_table(status: JobStatus) -> Table:
+    """Base and student side by side, in percent with their intervals."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("benchmark", "metric", "n", "base", "student", "difference"):
+        table.add_column(heading, justify="left" if heading in ("benchmark", "metric") else "right", no_wrap=True)
+    by_key: dict[tuple[str, str], dict[str, Score]] = {}
+    for score in status.scores:
+        by_key.setdefault((score.benchmark, score.metric), {})[score.model] = score
+    deltas = {(delta.benchmark, delta.metric): delta for delta in status.deltas}
+    for key, models in by_key.items():
+        base, student, delta = models.get("base"), models.get("student"), deltas.get(key)
+        table.add_row(
+            *key,
+            str(next(iter(models.values())).n),
+            percent(base.mean, base.ci) if base else "",
+            percent(student.mean, student.ci) if student else "",
+            percent(delta.mean, delta.ci, "+") if delta else "",
+        )
+    return table
+
+
+def percent(mean: float, interval: tuple[float, float], sign: str = "") -> str:
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    return escape(f"{100 * mean:{sign}.1f} [{low}, {high}]")
+
+
+def print_failures(console: Console, graph: Graph, status: JobStatus, workspace: Workspace) -> None:
+    """The end of the log of each stage that failed, and where the log is."""
+    for stage in status.stages:
+        if stage.state != "Failed":
+            continue
+        log = workspace.log(graph[stage.name], stage.attempt)
+        lines = last_lines(log)[-LOG_LINES:]
+        if lines:
+            console.print(f"\n[bold]last lines of {escape(stage.name)}[/]", highlight=False)
+            console.print("\n".join(f"  {line}" for line in lines), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"log       {shown_path(str(log))}", markup=False, highlight=False, soft_wrap=True)

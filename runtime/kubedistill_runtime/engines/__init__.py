@@ -1,0 +1,1 @@
+"""What draws responses: vLLM in Ray actors, or an OpenAI-compatible endpoint."""

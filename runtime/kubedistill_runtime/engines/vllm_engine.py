@@ -1,0 +1,271 @@
+"""A vLLM engine in a Ray actor: token ids in, token ids out, single requests added and aborted while it runs.
+
+The engine is stepped by a thread of the actor. On the CPU it lives in the actor's own process, which starts in
+seconds where vLLM's default, processes of its own that each import everything again, takes a minute; on GPUs the
+default overlaps scheduling with the model's work. vLLM is imported here only, and not before the actor runs.
+"""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubedistill_runtime.engines.base import Completion, FinishReason, Request
+from kubedistill_runtime.sampling.concurrency import Load
+from kubedistill_runtime.verify.pool import usable_cores
+
+GATHER_S = 0.02
+"""A poll that has something waits this long for more: a call of Ray costs about a millisecond on either side."""
+POLL_S = 5.0
+"""A poll that has nothing returns after this long, so that the driver sees the engine's load."""
+LEAVE_S = 30.0
+"""An engine that died waits this long for the driver to read why."""
+CPU_KV_BYTES = 4 * 2**30
+"""KV cache on the CPU at most, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
+CPU_KV_SHARE = 0.25
+"""Share of the machine's free memory that the KV cache takes on the CPU at most."""
+
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What vLLM is told; names as in `vllm.EngineArgs`."""
+
+    model: str
+    gpus: int
+    """0 runs on the CPU."""
+    max_model_len: int
+    arguments: dict[str, Any]
+    """The fields of EngineSpec that the user gave, or that vLLM has no default for."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What the driver has to know of an engine that is ready."""
+
+    max_num_seqs: int
+    kv_tokens: int
+    """Tokens that fit into the KV cache."""
+    pid: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an engine cannot go on. Returned, not raised: errors of other packages do not always survive a pickle."""
+
+    message: str
+    bad_input: bool
+    """What the user gave is at fault."""
+
+
+@dataclass(frozen=True)
+class Polled:
+    """Answer to one poll."""
+
+    completions: list[Completion]
+    load: Load
+    """Preemptions and finished ones since the last poll."""
+
+
+class VllmEngine:
+    """The actor. `configure` once, then `submit`, `abort` and `poll` from any thread."""
+
+    def __init__(self, cpu_share: int | None) -> None:
+        """`cpu_share`: how many engines share the machine's cores; None for an engine on GPUs."""
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        if cpu_share is not None:
+            # Not vLLM's multiprocess mode; and Ray sets one thread where an actor asks for no CPUs.
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+            # One core is left to the driver and the verifiers.
+            os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // cpu_share - 1))
+        self._changed = threading.Condition()
+        self._config: EngineConfig | None = None
+        self._info: EngineInfo | None = None
+        self._failure: Failure | None = None
+        self._added: list[Request] = []
+        self._aborted: list[str] = []
+        self._completions: list[Completion] = []
+        self._kv_usage, self._running, self._waiting = 0.0, 0, 0
+        self._preemptions = self._finished = 0
+        threading.Thread(target=self._main, name="engine", daemon=True).start()
+
+    def configure(self, config: EngineConfig) -> EngineInfo | Failure:
+        """Loads the model; returns when requests can be served."""
+        with self._changed:
+            self._config = config
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._info is not None or self._failure is not None)
+            return self._failure or self._ready()
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        with self._changed:
+            self._added.extend(requests)
+            self._changed.notify_all()
+
+    def abort(self, ids: Sequence[str]) -> None:
+        with self._changed:
+            self._aborted.extend(ids)
+            self._changed.notify_all()
+
+    def poll(self) -> Polled | Failure:
+        """What ended since the last poll; waits for something to say."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._completions or self._failure is not None, POLL_S)
+        time.sleep(GATHER_S)
+        with self._changed:
+            if self._failure is not None:
+                return self._failure
+            completions, self._completions = self._completions, []
+            load = Load(self._kv_usage, self._running, self._waiting, self._preemptions, self._finished)
+            self._preemptions = self._finished = 0
+            return Polled(completions, load)
+
+    def _ready(self) -> EngineInfo:
+        assert self._info is not None
+        return self._info
+
+    def _main(self) -> None:
+        try:
+            engine = self._build()
+        except Exception as error:
+            # vLLM refuses what it is given with ValueError (of which pydantic's is one) and missing files with OSError.
+            self._fail(error, bad_input=isinstance(error, (ValueError, OSError)))
+            return
+        try:
+            self._serve(engine)
+        except Exception as error:
+            self._fail(error, bad_input=False)
+
+    def _fail(self, error: Exception, *, bad_input: bool) -> None:
+        traceback.print_exc()
+        with self._changed:
+            self._failure = Failure(f"{type(error).__name__}: {error}", bad_input)
+            self._changed.notify_all()
+        time.sleep(LEAVE_S)
+        os._exit(1)  # a live actor with a dead engine would be asked again and again
+
+    def _build(self) -> Any:
+        import vllm
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        outer = self
+
+        class Gauges(StatLoggerBase):  # type: ignore[misc]
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+                pass
+
+            def log_engine_initialized(self) -> None:
+                pass
+
+            def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+                if scheduler_stats is not None:
+                    outer._kv_usage = scheduler_stats.kv_cache_usage
+                    outer._running = scheduler_stats.num_running_reqs
+                    outer._waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+                    outer._preemptions += scheduler_stats.prefix_cache_stats.preempted_requests
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._config is not None)
+            config = self._config
+        assert config is not None
+        arguments = dict(config.arguments)
+        if not config.gpus:
+            arguments |= cpu_arguments()
+        engine = LLMEngine.from_engine_args(
+            vllm.EngineArgs(
+                model=config.model, max_model_len=config.max_model_len, disable_log_stats=False, **arguments
+            ),
+            stat_loggers=[Gauges],
+        )
+        # The scheduler's statistics are wanted, those of every single token are not: they cost a loop in Python.
+        engine.log_stats = False
+        cache = engine.vllm_config.cache_config
+        info = EngineInfo(
+            max_num_seqs=engine.vllm_config.scheduler_config.max_num_seqs,
+            kv_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
+            pid=os.getpid(),
+        )
+        with self._changed:
+            self._info = info
+            self._changed.notify_all()
+        return engine
+
+    def _serve(self, engine: Any) -> None:
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        since: dict[str, float] = {}
+        while True:
+            with self._changed:
+                if not engine.has_unfinished_requests():
+                    self._running = self._waiting = 0
+                    self._changed.wait_for(lambda: self._added)
+                added, self._added = self._added, []
+                aborted, self._aborted = self._aborted, []
+            for request in added:
+                draw = request.draw
+                engine.add_request(
+                    request.id,
+                    TokensPrompt(prompt_token_ids=list(request.prompt_token_ids)),
+                    SamplingParams(
+                        temperature=draw.temperature,
+                        top_p=draw.top_p,
+                        top_k=draw.top_k,
+                        max_tokens=draw.max_tokens,
+                        seed=draw.seed,
+                        detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                    ),
+                )
+                since[request.id] = time.monotonic()
+            known = [name for name in aborted if since.pop(name, None) is not None]
+            if known:
+                engine.abort_request(known)
+            ended = []
+            for output in engine.step():
+                started = since.pop(output.request_id, None)
+                if started is None:
+                    continue
+                (sequence,) = output.outputs
+                ids = tuple(sequence.token_ids)
+                ended.append(
+                    Completion(
+                        id=output.request_id,
+                        finish_reason=_finish_reason(sequence.finish_reason),
+                        token_ids=ids,
+                        error=None if sequence.finish_reason in ("stop", "length") else str(sequence.finish_reason),
+                        latency_seconds=time.monotonic() - started,
+                        prompt_tokens=len(output.prompt_token_ids or ()),
+                        completion_tokens=len(ids),
+                    )
+                )
+            if ended:
+                with self._changed:
+                    self._completions.extend(ended)
+                    self._finished += len(ended)
+                    self._changed.notify_all()
+
+
+def _finish_reason(reason: str | None) -> FinishReason:
+    return reason if reason in ("stop", "length") else "error"  # type: ignore[return-value]
+
+
+def cpu_arguments() -> dict[str, Any]:
+    """What every engine on the CPU is told, as arguments of `vllm.EngineArgs`."""
+    import psutil
+
+    kv_bytes = min(CPU_KV_BYTES, int(CPU_KV_SHARE * psutil.virtual_memory().available))
+    return {
+        # There are no CUDA graphs to capture, and compiling takes longer than it saves.
+        "enforce_eager": True,
+        # vLLM 0.32 dies on the CPU when a prefill is cut in two for a request that has its own seed: it takes back the
+        # draw of the first part with Generator.set_offset, which the CPU's generator does not have.
+        "enable_chunked_prefill": False,
+        "kv_cache_memory_bytes": kv_bytes,
+    }

@@ -1,0 +1,48 @@
+"""What in a manifest is allowed but probably not meant, or will be refused by the runtime."""
+
+from collections.abc import Iterator
+
+from kubedistill_api.graph import Resource
+from kubedistill_api.job import DistillationJob
+from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_runtime.estimate.tokens import PROMPT_TOKENS
+
+
+def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
+    """One sentence each, with the fields they speak of."""
+    spec = resource.spec
+    if isinstance(resource, DistillationJob):
+        sampling, where = spec.teacher.sampling, "spec.teacher.sampling"
+    else:
+        sampling, where = spec.sampling, "spec.sampling"
+    limits = runtime.limits
+    if limits.max_samples is not None and sampling.samples > limits.max_samples:
+        yield f"{where}.samples ({sampling.samples}) is over the runtime's limit of {limits.max_samples}"
+    trajectories = spec.curation.diversity.trajectories
+    if 1 < sampling.samples < trajectories:
+        yield f"{where}.samples ({sampling.samples}) is less than spec.curation.diversity.trajectories ({trajectories})"
+    stop = sampling.stop_after_verified
+    if stop is not None and stop < trajectories:
+        yield f"{where}.stopAfterVerified ({stop}) leaves less than {trajectories} traces to choose from"
+    longest = min(sampling.max_tokens, spec.curation.quality.max_tokens or sampling.max_tokens)
+    length = spec.training.context_length
+    if longest + PROMPT_TOKENS > length and longest > length:
+        yield (
+            f"spec.training.contextLength ({length}) is less than the longest trace that curation keeps ({longest} "
+            "tokens); longer traces are dropped before training"
+        )
+    unpinned = sorted(set(_unpinned(resource)))
+    if unpinned:
+        yield f"no revision is given for {', '.join(unpinned)}; pin it, so that the same manifest means the same work"
+
+
+def _unpinned(resource: Resource) -> Iterator[str]:
+    spec = resource.spec
+    sources = [*spec.questions, *spec.evaluation.benchmarks, spec.student]
+    if isinstance(resource, DistillationJob):
+        models = [spec.teacher.model]
+    else:
+        models = [candidate.model for candidate in spec.candidates]
+    for source in [*sources, *(model for model in models if model)]:
+        if source.uri.startswith("hf://") and source.revision is None:
+            yield source.uri

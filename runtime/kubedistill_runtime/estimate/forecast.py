@@ -1,0 +1,272 @@
+"""What a whole plan will take: memory of every role, tokens, time and cost of every stage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kubedistill_api.data import EndpointSource, EngineSpec, ModelSource, QuestionSource
+from kubedistill_api.graph import Graph, Node, Resource
+from kubedistill_api.job import DistillationJob
+from kubedistill_api.runtime import RoleSpec, RuntimeSpec
+from kubedistill_api.stage import (
+    ROLES,
+    BaselineParams,
+    CurateParams,
+    EvaluateParams,
+    PrepareParams,
+    SampleParams,
+    StageResult,
+    TrainParams,
+)
+from kubedistill_runtime.estimate import tokens as count
+from kubedistill_runtime.estimate.memory import Fit, engine_fit, training_fit
+from kubedistill_runtime.estimate.models import Architecture, architecture
+from kubedistill_runtime.estimate.time import Duration, decoding, rate_limited, training
+from kubedistill_runtime.estimate.tokens import Count, Tokens
+
+PROMPT_ROOM = 1024
+"""Tokens for the prompt in an engine's length, where the manifest gives none."""
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """One stage of the plan."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    digest: str
+    reused: bool
+    """Its result is there already: it will cost nothing."""
+    role: str
+    gpus: int
+    gpu: str
+    tokens: Tokens | None = None
+    duration: Duration | None = None
+    limited_seconds: float | None = None
+    """At least so long by an endpoint's rate limits."""
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """A model in the pods that it is meant for."""
+
+    role: str
+    what: str
+    """What is done with it: `serves`, `trains`."""
+    model: str
+    field: str
+    """Where the manifest says so."""
+    role_spec: RoleSpec
+    architecture: Architecture | None
+    length: int
+    """Tokens of the longest sequence, or of one micro-batch."""
+    fit: Fit | None
+
+
+@dataclass
+class Forecast:
+    """The plan with its figures."""
+
+    resource: str
+    questions: list[tuple[str, Count]] = field(default_factory=list)
+    """Sources and benchmarks with their sizes, by their field in the manifest."""
+    stages: list[StageForecast] = field(default_factory=list)
+    fits: list[ModelFit] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def fits_memory(self) -> bool:
+        return all(fit.fit is None or fit.fit.verdict != "too big" for fit in self.fits)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of the stages that are still to do and could be estimated."""
+        return sum(stage.duration.gpu_seconds for stage in self.stages if stage.duration and not stage.reused)
+
+    @property
+    def cost(self) -> float | None:
+        costs = [stage.cost for stage in self.stages if stage.cost is not None and not stage.reused]
+        return sum(costs) if costs else None
+
+
+def forecast(
+    resource: Resource, graph: Graph, runtime: RuntimeSpec, results: Mapping[str, StageResult] | None = None
+) -> Forecast:
+    """Estimates a plan. `results` are those that are there already, by digest; what they measured replaces what would
+    be assumed. Reads local files for their number of questions and config.json files, nothing else."""
+    return _Forecaster(resource, graph, runtime, results or {}).forecast
+
+
+class _Forecaster:
+    """Goes through the plan in its order; each stage's figures start from those before it."""
+
+    def __init__(
+        self, resource: Resource, graph: Graph, runtime: RuntimeSpec, results: Mapping[str, StageResult]
+    ) -> None:
+        self.forecast = Forecast(graph.resource)
+        self._resource, self._graph, self._runtime, self._results = resource, graph, runtime, results
+        self._student = architecture(resource.spec.student)
+        self._questions = self._benchmark_questions = 0
+        self._responses: dict[str, float] = {}
+        """Mean response of each sample stage."""
+        self._traces: dict[str, int] = {}
+        """Traces that each curate stage keeps."""
+        for node in graph.nodes:
+            self._stage(node)
+
+    def _stage(self, node: Node) -> None:
+        role: RoleSpec = getattr(self._runtime, ROLES[node.kind])
+        result = self._results.get(node.digest)
+        stage = StageForecast(
+            name=node.name,
+            kind=node.kind,
+            needs=tuple(node.needs.values()),
+            digest=node.digest,
+            reused=result is not None,
+            role=ROLES[node.kind],
+            gpus=role.gpus,
+            gpu=role.gpu.name,
+        )
+        match node.params:
+            case PrepareParams() as params:
+                self._count(params, result)
+            case SampleParams() as params:
+                stage = self._sample(stage, node, params, role, result)
+            case BaselineParams() as params:
+                stage = self._baseline(stage, params, role)
+            case CurateParams() as params:
+                self._curate(node, params, result)
+            case TrainParams() as params:
+                stage = self._train(stage, node, params, role)
+            case EvaluateParams() as params:
+                drawn = count.draws(params.evaluation, self._benchmark_questions)
+                stage = self._serve(stage, params.engine, drawn, role, params.evaluation.max_tokens)
+        if stage.duration and role.gpu.price_per_hour is not None:
+            stage = replace(stage, cost=stage.duration.gpu_seconds / 3600 * role.gpu.price_per_hour)
+        self.forecast.stages.append(stage)
+
+    def _count(self, params: PrepareParams, result: StageResult | None) -> None:
+        sources: list[tuple[str, QuestionSource]] = [
+            *((f"spec.questions[{i}]", source) for i, source in enumerate(params.questions)),
+            *((f"spec.evaluation.benchmarks[{i}]", source) for i, source in enumerate(params.benchmarks)),
+        ]
+        counts = [(where, count.count_questions(source)) for where, source in sources]
+        self.forecast.questions = counts
+        self._questions = sum(c.value for where, c in counts if "benchmarks" not in where)
+        self._benchmark_questions = sum(c.value for where, c in counts if "benchmarks" in where)
+        if result:
+            self._questions = _number(result, "questions") or self._questions
+            self._benchmark_questions = _number(result, "benchmark_questions") or self._benchmark_questions
+            return
+        for where, found in counts:
+            if found.basis == "assumed":
+                self.forecast.warnings.append(
+                    f"{where}: its size is not known here; {found.value} questions are assumed (set limit to bound it)"
+                )
+
+    def _sample(
+        self, stage: StageForecast, node: Node, params: SampleParams, role: RoleSpec, result: StageResult | None
+    ) -> StageForecast:
+        measured = None
+        traces = result.outputs.get("traces") if result else None
+        if result and traces and traces.rows:
+            measured = result.usage.completion_tokens / traces.rows
+        sampling = params.sampling
+        drawn = count.sampling_tokens(
+            self._questions, count.draws_per_question(sampling), sampling.max_tokens, measured or None
+        )
+        self._responses[node.name] = drawn.mean_response
+        endpoint: EndpointSource | None = params.endpoint
+        if endpoint or params.model is None:
+            limits = (endpoint.requests_per_minute, endpoint.tokens_per_minute) if endpoint else (None, None)
+            # The pods of an endpoint's client need no GPU, whatever the role has.
+            return replace(stage, tokens=drawn, gpus=0, limited_seconds=rate_limited(drawn, *limits))
+        where = "spec.teacher" if isinstance(self._resource, DistillationJob) else _candidate(self._resource, node.name)
+        return self._serve(stage, params.engine, drawn, role, sampling.max_tokens, params.model, where)
+
+    def _baseline(self, stage: StageForecast, params: BaselineParams, role: RoleSpec) -> StageForecast:
+        parts, longest = [], 0
+        for spec, questions in (
+            (params.pass_rate, self._questions),
+            (params.evaluation, self._benchmark_questions),
+        ):
+            if spec:
+                parts.append(count.draws(spec, questions))
+                longest = max(longest, spec.max_tokens)
+        return self._serve(stage, params.engine, count.add(*parts), role, longest)
+
+    def _serve(
+        self,
+        stage: StageForecast,
+        engine: EngineSpec,
+        drawn: Tokens,
+        role: RoleSpec,
+        max_tokens: int,
+        model: ModelSource | None = None,
+        where: str = "spec.student",
+    ) -> StageForecast:
+        """A stage with an engine; without `model` it is the student."""
+        figures = architecture(model) if model else self._student
+        name = (model or self._resource.spec.student).uri
+        length = engine.max_model_len or max_tokens + PROMPT_ROOM
+        if figures and figures.context and not engine.max_model_len:
+            length = min(length, figures.context)
+        fit = engine_fit(figures, engine, role, length, f"{where}.engine") if figures else None
+        self._add(ModelFit(stage.role, "serves", name, where, role, figures, length, fit))
+        if figures and figures.context and max_tokens >= figures.context and figures.source != "guess":
+            self.forecast.warnings.append(
+                f"{where}: {name} reads {figures.context} tokens at most, maxTokens {max_tokens} cannot be reached"
+            )
+        questions = self._questions if stage.kind == "sample" else self._questions + self._benchmark_questions
+        duration = decoding(drawn, questions, figures, engine, role, fit) if figures and fit else None
+        return replace(stage, tokens=drawn, duration=duration)
+
+    def _curate(self, node: Node, params: CurateParams, result: StageResult | None) -> None:
+        spec = self._resource.spec
+        sampling = spec.teacher.sampling if isinstance(self._resource, DistillationJob) else spec.sampling
+        kept = count.kept_traces(result.metrics) if result else None
+        self._traces[node.name] = kept or count.corpus_size(self._questions, sampling, params.curation)
+        self._responses[node.name] = self._responses[node.needs["sample"]]
+
+    def _train(self, stage: StageForecast, node: Node, params: TrainParams, role: RoleSpec) -> StageForecast:
+        curate = node.needs["curate"]
+        drawn = count.training_tokens(self._traces[curate], self._responses[curate], params.training)
+        figures = self._student
+        fit = training_fit(figures, params.training, role) if figures else None
+        length = params.training.packed_tokens
+        self._add(ModelFit(stage.role, "trains", params.model.uri, "spec.training", role, figures, length, fit))
+        duration = training(drawn, figures, role) if figures else None
+        return replace(stage, tokens=drawn, duration=duration)
+
+    def _add(self, fit: ModelFit) -> None:
+        """Once for equal work; what does not fit, or is not known, becomes a warning."""
+        if fit in self.forecast.fits:
+            return
+        self.forecast.fits.append(fit)
+        warnings: list[str] = []
+        if fit.architecture is None:
+            warnings.append(f"{fit.field}: the size of {fit.model} is not known; memory and time are not estimated")
+        elif fit.architecture.source == "guess":
+            size = fit.architecture.parameters / 1e9
+            warnings.append(
+                f"{fit.field}: {fit.model} is taken for a {size:g}B model like {fit.architecture.like}, by its name"
+            )
+        if fit.fit and fit.fit.verdict in ("too big", "tight"):
+            strength = "does not fit" if fit.fit.verdict == "too big" else "may run out of memory"
+            problem = f": {fit.fit.problem}" if fit.fit.problem else ""
+            fix = f"; {fit.fit.fix}" if fit.fit.fix else ""
+            warnings.append(f"{fit.field} ({fit.role}): {fit.model} {strength}{problem}{fix}")
+        self.forecast.warnings += [warning for warning in warnings if warning not in self.forecast.warnings]
+
+
+def _candidate(resource: Resource, stage: str) -> str:
+    """Field of the candidate that a probe's sample stage belongs to."""
+    assert not isinstance(resource, DistillationJob)
+    names = [f"sample-{candidate.name}" for candidate in resource.spec.candidates]
+    return f"spec.candidates[{names.index(stage)}]"
+
+
+def _number(result: StageResult, name: str) -> int | None:
+    value = result.metrics.get(name)
+    return int(value) if isinstance(value, int | float) else None

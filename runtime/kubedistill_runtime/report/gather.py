@@ -1,0 +1,265 @@
+"""From the folders of finished stages to the contents of the report. Reads only."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kubedistill_api.stage import StageSpec
+from kubedistill_api.status import Score, ScoreDelta
+from kubedistill_runtime.data.storage import working_folder
+from kubedistill_runtime.report import excerpts, tables
+from kubedistill_runtime.report.contents import (
+    Benchmark,
+    Excerpts,
+    Fate,
+    Funnel,
+    PassRates,
+    Report,
+    Stage,
+    Track,
+    Training,
+)
+from kubedistill_runtime.stages.context import StageContext
+
+SPEC_FILE = "spec.json"
+STEPS = (
+    ("sampled", "drawn"),
+    ("well_formed", "well formed"),
+    ("correct", "correct"),
+    ("hard", "of hard questions"),
+    ("kept", "kept"),
+)
+"""Metrics of the curate stage and what they are called."""
+QUESTION_STEPS = tuple((f"questions_{key}", label) for key, label in STEPS)
+CREDENTIALS = re.compile(r"(https?://)[^/\s]*@|([a-z][a-z0-9+.-]*://)[^/\s]*:[^/\s]*@")
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+TRACK_KINDS = ("sample", "curate", "train", "evaluate")
+
+
+def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
+    """The contents for the stages that `context` was given. Raises BadInput when one of their files is not there."""
+    stages = tuple(
+        Stage(role, context.result_of(role), _parameters(context.spec.inputs[role])) for role in context.spec.inputs
+    )
+    kind, namespace, name = context.spec.resource.split("/", 2)
+    manifest = publishable(manifest)
+    spec = manifest.get("spec", manifest)
+    names = _track_names(stages)
+    tracks = tuple(_track(context, stages, track, spec) for track in names)
+    return Report(
+        kind=kind,
+        namespace=namespace,
+        name=name,
+        manifest=manifest,
+        student=_source(spec.get("student")),
+        finished=max(stage.result.finished for stage in stages),
+        stages=stages,
+        prepared=_stage(stages, "prepare").result.metrics if _stage(stages, "prepare") else {},
+        prepare_fates=_prepare_fates(context),
+        pass_rates=_pass_rates(context, names),
+        tracks=tracks,
+        traces=_traces(context, names),
+        answers=_answers(context, tracks),
+    )
+
+
+def _parameters(uri: str) -> dict[str, Any] | None:
+    path = working_folder(uri) / SPEC_FILE
+    if not path.exists():
+        return None
+    return publishable(StageSpec.model_validate_json(path.read_bytes()).params.model_dump(mode="json", by_alias=True))
+
+
+def publishable(value: Any) -> Any:
+    """The same without what must not be passed around: user names and passwords in addresses, and kubectl's copy of
+    the manifest, which has them too."""
+    if isinstance(value, dict):
+        return {key: publishable(item) for key, item in value.items() if key != LAST_APPLIED}
+    if isinstance(value, list):
+        return [publishable(item) for item in value]
+    return CREDENTIALS.sub(r"\1\2", value) if isinstance(value, str) else value
+
+
+def _track_names(stages: tuple[Stage, ...]) -> list[str]:
+    """Candidates in the order of the plan; `""` for a job."""
+    names: dict[str, None] = {}
+    for stage in stages:
+        for kind in TRACK_KINDS:
+            if stage.result.kind == kind:
+                names.setdefault(stage.role.removeprefix(kind).removeprefix("-"))
+    return list(names)
+
+
+def _role(kind: str, track: str) -> str:
+    return f"{kind}-{track}" if track else kind
+
+
+def _stage(stages: tuple[Stage, ...], role: str) -> Stage | None:
+    return next((stage for stage in stages if stage.role == role), None)
+
+
+def _artifact(context: StageContext, role: str, name: str) -> Path | None:
+    """Path of an artifact; None where the stage is not part of the plan or made none of that name."""
+    if role not in context.spec.inputs or name not in context.result_of(role).outputs:
+        return None
+    return context.artifact(role, name)
+
+
+def _source(source: dict[str, Any] | None) -> str:
+    """What a model or an endpoint of the manifest is called."""
+    if not source:
+        return ""
+    if "model" in source and isinstance(source["model"], dict):
+        return _source(source["model"])
+    if source.get("endpoint"):
+        return str(source["endpoint"].get("model", ""))
+    if source.get("probeRef"):
+        return f"the winner of {source['probeRef'].get('name', '')}"
+    uri = str(source.get("uri", ""))
+    return uri.removeprefix("hf://") + (f"@{source['revision']}" if source.get("revision") else "")
+
+
+def _teacher(spec: dict[str, Any], track: str, sample: Stage | None) -> str:
+    # What was sampled beats what was asked for: a probeRef is a name until its probe has a winner.
+    if sample and sample.parameters:
+        return _source(sample.parameters)
+    if track:
+        return _source(next((c for c in spec.get("candidates", []) if c.get("name") == track), None))
+    return _source(spec.get("teacher"))
+
+
+def _track(context: StageContext, stages: tuple[Stage, ...], name: str, spec: dict[str, Any]) -> Track:
+    traces = _artifact(context, _role("sample", name), "traces")
+    trace_fates = _artifact(context, _role("curate", name), "trace_fates")
+    scores = _artifact(context, _role("evaluate", name), "scores")
+    content = json.loads(scores.read_bytes()) if scores else None
+    return Track(
+        name=name,
+        teacher=_teacher(spec, name, _stage(stages, _role("sample", name))),
+        funnel=_funnel(context, _role("curate", name)),
+        lengths=tables.lengths(traces, tables.kept_keys(trace_fates) if trace_fates else set()) if traces else None,
+        verified_share=tables.verified_share(traces) if traces else None,
+        training=_training(_artifact(context, _role("train", name), "metrics")),
+        benchmarks=_benchmarks(context, _role("evaluate", name), content) if content else (),
+        confidence=content["details"]["confidence"] if content else 0.95,
+    )
+
+
+def _funnel(context: StageContext, curate: str) -> Funnel | None:
+    trace_fates = _artifact(context, curate, "trace_fates")
+    question_fates = _artifact(context, curate, "question_fates")
+    if trace_fates is None:
+        return None
+    metrics = context.result_of(curate).metrics
+
+    def steps(names: tuple[tuple[str, str], ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((label, int(metrics[key] or 0)) for key, label in names if key in metrics)
+
+    asked = (("asked", int(metrics["questions"] or 0)),) if "questions" in metrics else ()
+    return Funnel(
+        traces=steps(STEPS),
+        questions=asked + steps(QUESTION_STEPS[1:]),
+        trace_fates=tables.fates(trace_fates),
+        question_fates=tables.fates(question_fates) if question_fates else (),
+    )
+
+
+def _training(path: Path | None) -> Training | None:
+    if path is None:
+        return None
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return Training(tuple(rows)) if rows else None
+
+
+def _benchmarks(context: StageContext, evaluate: str, content: dict[str, Any]) -> tuple[Benchmark, ...]:
+    scores = [Score.model_validate(entry) for entry in content["scores"]]
+    deltas = [ScoreDelta.model_validate(entry) for entry in content["deltas"]]
+    tokens = {
+        who: tables.answer_tokens(path)
+        for who, path in (
+            ("base", _artifact(context, "baseline", "results")),
+            ("student", _artifact(context, evaluate, "results")),
+        )
+        if path
+    }
+    questions = _artifact(context, "prepare", "benchmarks")
+    texts = tables.question_texts(questions) if questions else {}
+    return tuple(
+        Benchmark(
+            name=details["benchmark"],
+            questions=details["questions"],
+            samples=details["samples"],
+            scores=tuple(s for s in scores if s.benchmark == details["benchmark"]),
+            deltas=tuple(d for d in deltas if d.benchmark == details["benchmark"]),
+            intervals=details["intervals"],
+            base=details["base"],
+            student=details["student"],
+            per_question=tuple((q["questionId"], q["base"], q["student"]) for q in details["perQuestion"]),
+            tokens={who: found[details["benchmark"]] for who, found in tokens.items() if details["benchmark"] in found},
+            texts=texts.get(details["benchmark"], {}),
+        )
+        for details in content["details"]["benchmarks"]
+    )
+
+
+def _prepare_fates(context: StageContext) -> tuple[Fate, ...]:
+    """Dropped questions by reason, the commonest first; a benchmark's own under its name."""
+    path = _artifact(context, "prepare", "drops")
+    if path is None:
+        return ()
+    counts: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], str] = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        key = (row.get("benchmark") or "", row["reason"])
+        counts[key] += 1
+        examples.setdefault(key, str(row.get("detail") or ""))
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0]))
+    return tuple(Fate(where, reason, examples[where, reason], count) for (where, reason), count in ordered)
+
+
+def _pass_rates(context: StageContext, tracks: list[str]) -> PassRates | None:
+    path = _artifact(context, "baseline", "pass_rates")
+    if path is None:
+        return None
+    # A probe's candidates differ in which questions they solve, so the fates of one would not be those of all.
+    fates = _artifact(context, "curate", "question_fates") if tracks == [""] else None
+    return tables.pass_rates(path, fates)
+
+
+def _traces(context: StageContext, tracks: list[str]) -> Excerpts | None:
+    questions = _artifact(context, "prepare", "questions")
+    teachers = {
+        track: excerpts.TraceFiles(
+            path,
+            _artifact(context, _role("curate", track), "trace_fates"),
+            _artifact(context, _role("curate", track), "question_fates"),
+        )
+        for track in tracks
+        if (path := _artifact(context, _role("sample", track), "traces"))
+    }
+    return excerpts.traces(teachers, questions) if teachers and questions else None
+
+
+def _answers(context: StageContext, tracks: tuple[Track, ...]) -> Excerpts | None:
+    """Answers of a job's student beside the base's; of a probe's students too many to read."""
+    questions = _artifact(context, "prepare", "benchmarks")
+    results = {
+        who: path
+        for who, path in (
+            ("base", _artifact(context, "baseline", "results")),
+            ("student", _artifact(context, "evaluate", "results")),
+        )
+        if path
+    }
+    if len(tracks) != 1 or not tracks[0].benchmarks or questions is None or "student" not in results:
+        return None
+    benchmarks = tracks[0].benchmarks
+    parts = [excerpts.answers(b.name, questions, results, b.per_question, groups=len(benchmarks)) for b in benchmarks]
+    return Excerpts(
+        tuple(entry for part in parts for entry in part.entries),
+        sum(part.questions for part in parts),
+        sum(part.responses for part in parts),
+    )

@@ -1,0 +1,137 @@
+"""The sample stage: the teacher's responses to the questions, each with its verdict."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kubedistill_api.data import EndpointSource, ModelSource
+from kubedistill_api.stage import SampleParams, StageResult
+from kubedistill_api.status import Usage
+from kubedistill_runtime.data.models import model_path
+from kubedistill_runtime.data.traces import TRACES, TraceStore
+from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, EngineStats
+from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.sampling.draw import Drawing, Drawn, Model, Question, Tally
+from kubedistill_runtime.sampling.questions import read_questions
+from kubedistill_runtime.sampling.serving import Wanted, cpu_workers, serving
+from kubedistill_runtime.stages.context import StageContext
+
+TRACES_FILE = "traces.parquet"
+PARTS = "traces"
+
+
+def run(context: StageContext, params: SampleParams) -> StageResult:
+    """Leaves traces.parquet. Raises BadInput when no trace was drawn at all."""
+    path = context.folder / TRACES_FILE
+    tally, stats = Tally(), EngineStats()
+    if not path.exists():
+        questions = read_questions(context.artifact("prepare", "questions"))
+        if params.model is not None:
+            tally, stats = _from_model(context, params, params.model, questions)
+        elif params.endpoint is not None:
+            tally, stats = asyncio.run(_from_endpoint(context, params, params.endpoint, questions))
+        else:
+            raise BadInput("spec.teacher has neither model nor endpoint")
+    return _finish(context, path, tally, stats)
+
+
+def _from_model(
+    context: StageContext, params: SampleParams, source: ModelSource, questions: list[Question]
+) -> tuple[Tally, EngineStats]:
+    wanted = [Wanted([question.prompt for question in questions], params.sampling.max_tokens)]
+    folder = model_path(source)
+    with serving(
+        folder, params.engine, context.spec.role, wanted, trust_remote_code=source.trust_remote_code
+    ) as served:
+        model = Model(served.pool, served.prompter, served.prompts, served.max_model_len)
+        tally = asyncio.run(_draw(context, params, model, questions, source.uri))
+        return tally, served.pool.stats
+
+
+async def _from_endpoint(
+    context: StageContext, params: SampleParams, source: EndpointSource, questions: list[Question]
+) -> tuple[Tally, EngineStats]:
+    from kubedistill_runtime.engines.endpoint import Endpoint
+
+    endpoint = Endpoint(source)
+    return await _draw(context, params, Model(endpoint), questions, source.model), endpoint.stats
+
+
+async def _draw(
+    context: StageContext, params: SampleParams, model: Model, questions: list[Question], teacher: str
+) -> Tally:
+    from kubedistill_runtime.verify.pool import VerifierPool
+
+    def record(drawn: Drawn) -> dict[str, Any]:
+        return trace_record(drawn, teacher)
+
+    workers = params.verification.workers or cpu_workers(context.spec.role)
+    with TraceStore(context.folder / PARTS, TRACES) as store:
+        async with VerifierPool(params.verification, workers) as verifier:
+            drawing = Drawing(
+                model,
+                questions,
+                params.sampling,
+                verify=verifier.verify,
+                store=store,
+                record=record,
+                length_column="response_token_ids",
+                progress=context.progress,
+                stop_after_verified=params.sampling.stop_after_verified,
+            )
+            try:
+                await model.engine.start()
+                tally = await drawing.run()
+            finally:
+                await model.engine.close()
+        surplus = {key: drawing.scheduler.is_surplus(key[:-1], key[-1]) for key, _ in store.records([])}
+        store.compact(context.folder / TRACES_FILE, [question.key for question in questions], {"surplus": surplus})
+    return tally
+
+
+def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
+    """A row of traces.parquet. Whether it is surplus is known at the end only."""
+    return {
+        "question_id": drawn.question.question_id,
+        "sample_index": drawn.sample_index,
+        "domain": drawn.question.domain,
+        "prompt_token_ids": drawn.prompt_token_ids,
+        "response_token_ids": drawn.completion.token_ids,
+        "response": drawn.response,
+        "finish_reason": drawn.completion.finish_reason,
+        "correct": drawn.verdict.correct,
+        "method": drawn.verdict.method,
+        "error": drawn.verdict.error,
+        "verify_seconds": drawn.verdict.seconds,
+        "latency_seconds": drawn.completion.latency_seconds,
+        "seed": drawn.seed,
+        "surplus": False,
+        "teacher": teacher,
+    }
+
+
+def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats) -> StageResult:
+    table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus", "method"])
+    too_long = table.filter(pc.equal(table["error"], PROMPT_TOO_LONG))["question_id"]
+    return context.finish(
+        {"traces": path},
+        rows={"traces": table.num_rows},
+        metrics={
+            "traces": table.num_rows,
+            "questions": pc.count_distinct(table["question_id"]).as_py(),
+            "verified": pc.sum(table["correct"]).as_py() or 0,
+            "truncated": pc.sum(pc.equal(table["finish_reason"], "length")).as_py() or 0,
+            "surplus": pc.sum(table["surplus"]).as_py() or 0,
+            "failed": pc.sum(pc.equal(table["finish_reason"], "error")).as_py() or 0,
+            "prompts_too_long": pc.count_distinct(too_long).as_py(),
+            "tokens_per_second": tally.tokens_per_second,
+            "resumed_from": tally.kept,
+            "engine_restarts": stats.restarts,
+            "aborted": stats.aborted,
+            "retries": stats.retries,
+        },
+        usage=Usage(prompt_tokens=stats.prompt_tokens, completion_tokens=stats.completion_tokens),
+    )

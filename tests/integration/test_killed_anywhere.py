@@ -1,0 +1,178 @@
+"""A job that is killed at twenty moments spread over all stages ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+KILLS_PER_STAGE = 3
+STAGES = ("prepare", "baseline", "sample", "curate", "train", "evaluate", "report")
+LEFT_OUT = ["latency_seconds", "verify_seconds"]
+"""Columns that measure time."""
+
+MANIFEST = """
+apiVersion: kubedistill.io/v1alpha1
+kind: DistillationJob
+metadata: {name: killed}
+spec:
+  questions:
+  - {uri: "embedded://questions/train.jsonl", domain: math, limit: 40}
+  teacher:
+    model: {uri: "embedded://models/careless-teacher"}
+    sampling: {samples: 6, temperature: 1.0, topP: 1.0, maxTokens: 128, stopAfterVerified: 3}
+    engine: {dtype: float32, maxModelLen: 256, maxNumSeqs: 16, enforceEager: true}
+  student:
+    uri: "embedded://models/student"
+    engine: {dtype: float32, maxModelLen: 256, maxNumSeqs: 16, enforceEager: true}
+  curation:
+    difficulty: {samples: 4, temperature: 1.0, topP: 1.0, maxTokens: 128, keepHardest: 0.8}
+    diversity: {trajectories: 2}
+  training: {epochs: 6, learningRate: 3e-4, globalBatchSize: 8, contextLength: 256, checkpointEverySteps: 4}
+  evaluation:
+    samples: 2
+    temperature: 1.0
+    topP: 1.0
+    maxTokens: 128
+    benchmarks: [{name: sums, uri: "embedded://questions/benchmark.jsonl", domain: math, limit: 30}]
+"""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When to kill: so far into a stage, counted in the seconds that the stage takes undisturbed."""
+
+    stage: str
+    after_s: float
+    whole_tree: bool
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("killed") / "job.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+def start(manifest: Path, root: Path) -> subprocess.Popen[bytes]:
+    root.mkdir(parents=True, exist_ok=True)
+    log = (root / "run.log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "kubedistill_runtime.cli", "run", str(manifest), "--root", str(root)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def stage_folder(root: Path, stage: str) -> Path | None:
+    found = sorted((root / "default" / "stages").glob(f"{stage}-*"))
+    return found[0] if found else None
+
+
+def result(root: Path, stage: str) -> dict:
+    folder = stage_folder(root, stage)
+    assert folder is not None
+    return json.loads((folder / "result.json").read_text())
+
+
+def seconds_of(root: Path, stage: str) -> float:
+    times = result(root, stage)
+    return (datetime.fromisoformat(times["finished"]) - datetime.fromisoformat(times["started"])).total_seconds()
+
+
+def rows(path: Path) -> list[dict]:
+    table = pq.read_table(path)
+    return table.drop_columns([name for name in LEFT_OUT if name in table.column_names]).to_pylist()
+
+
+def recorded(folder: Path | None) -> dict[tuple[str, int], list[int]]:
+    """What is on the disk of a sample stage: the drawn token ids by key."""
+    if folder is None:
+        return {}
+    found: dict[tuple[str, int], list[int]] = {}
+    for part in sorted(folder.rglob("part-*.parquet")):
+        for row in pq.read_table(part).to_pylist():
+            found[row["question_id"], row["sample_index"]] = row["response_token_ids"]
+    return found
+
+
+def wait_and_kill(process: subprocess.Popen[bytes], root: Path, kill: Kill) -> bool:
+    """Kills the run in the moment asked for. False when the stage had ended before."""
+    deadline = time.monotonic() + 300
+    seen: float | None = None
+    while time.monotonic() < deadline and process.poll() is None:
+        folder = stage_folder(root, kill.stage)
+        if folder is not None and (folder / "result.json").exists():
+            break
+        if folder is not None and any((folder / "log").glob("*")):
+            seen = seen or time.monotonic()
+            if time.monotonic() - seen >= kill.after_s:
+                break
+        time.sleep(0.02)
+    else:
+        assert process.poll() == 0, (root / "run.log").read_text()[-4000:]
+        return False
+    hit = not (stage_folder(root, kill.stage) / "result.json").exists()
+    children = psutil.Process(process.pid).children(recursive=True)
+    victims = [*children, psutil.Process(process.pid)] if kill.whole_tree else [psutil.Process(process.pid)]
+    for victim in victims:
+        try:
+            os.kill(victim.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait()
+    return hit
+
+
+@pytest.fixture(scope="module")
+def undisturbed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert start(manifest, root).wait() == 0, (root / "run.log").read_text()[-4000:]
+    return root
+
+
+def test_killed_twenty_times_it_ends_the_same(
+    manifest: Path, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("disturbed")
+    dice = random.Random(20)
+    kills = [
+        Kill(stage, dice.uniform(0.05, 0.95) * seconds_of(undisturbed, stage), dice.random() < 0.5)
+        for stage in STAGES
+        for _ in range(KILLS_PER_STAGE)
+    ]
+    hits = 0
+    seen: dict[tuple[str, int], list[int]] = {}
+    for kill in kills:
+        hits += wait_and_kill(start(manifest, root), root, kill)
+        seen |= recorded(stage_folder(root, "sample"))
+    assert start(manifest, root).wait() == 0, (root / "run.log").read_text()[-4000:]
+    # A kill aimed at a stage that lasts a second may find it done; most must hit, and those of the long stages all do.
+    assert hits >= len(kills) // 2
+
+    traces = rows(stage_folder(root, "sample") / "traces.parquet")
+    keys = [(row["question_id"], row["sample_index"]) for row in traces]
+    assert len(keys) == len(set(keys)), "a trace is there twice"
+    kept = {(row["question_id"], row["sample_index"]): row["response_token_ids"] for row in traces}
+    assert {key: kept.get(key) for key in seen} == seen, "a recorded trace was lost or changed"
+
+    expected = rows(stage_folder(undisturbed, "curate") / "corpus.parquet")
+    assert rows(stage_folder(root, "curate") / "corpus.parquet") == expected
+
+    def losses(where: Path) -> list[tuple[int, float]]:
+        lines = (stage_folder(where, "train") / "metrics.jsonl").read_text().splitlines()
+        return [(row["step"], row["loss"]) for row in map(json.loads, lines)]
+
+    assert losses(root) == losses(undisturbed)

@@ -1,0 +1,129 @@
+"""The forecast of a whole plan."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kubedistill_api.graph import plan
+from kubedistill_api.manifest import Manifest, load
+from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.stage import StageResult
+from kubedistill_api.status import Artifact, Usage
+from kubedistill_runtime.estimate.advice import advice
+from kubedistill_runtime.estimate.forecast import Forecast, forecast
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def forecast_of(text: str | Path, results: dict[str, StageResult] | None = None) -> Forecast:
+    manifest = load(text)
+    (resource,) = manifest.resources
+    return forecast(resource, plan(resource), manifest.runtime_of(resource) or RuntimeSpec(), results)
+
+
+def paper() -> str:
+    return (EXAMPLES / "ded-math-32b.yaml").read_text()
+
+
+def test_the_paper_s_recipe_fits_and_has_a_price() -> None:
+    found = forecast_of(paper())
+    assert found.fits_memory
+    stages = {stage.name: stage for stage in found.stages}
+    assert {name for name, stage in stages.items() if stage.cost} == {"sample", "baseline", "train", "evaluate"}
+    assert found.cost == pytest.approx(found.gpu_seconds / 3600 * 2.5)
+    assert 30 < found.gpu_seconds / 3600 < 1000
+    assert stages["train"].tokens is not None
+    assert 180 <= stages["train"].tokens.steps <= 220
+    assert found.warnings == []
+
+
+def test_one_machine_of_80_gb_is_refused_for_it_with_the_fix() -> None:
+    found = forecast_of(paper().replace("replicas: 2", "replicas: 1"))
+    assert not found.fits_memory
+    assert any("spec.training (trainer)" in warning and "16 of these GPUs" in warning for warning in found.warnings)
+
+
+def test_a_stage_that_is_done_costs_nothing_and_teaches_the_rest() -> None:
+    manifest = load(paper())
+    graph = plan(manifest.resources[0])
+    before = forecast_of(paper())
+
+    def result(name: str, **fields: object) -> StageResult:
+        node = graph[name]
+        base = {"stage": name, "kind": node.kind, "digest": node.digest, "started": NOW, "finished": NOW}
+        return StageResult.model_validate(base | fields)
+
+    results = [
+        result("prepare", metrics={"questions": 500, "benchmark_questions": 560}),
+        result(
+            "sample",
+            outputs={"traces": Artifact(uri="traces.parquet", digest="x", rows=1000)},
+            usage=Usage(completion_tokens=2_000_000),
+        ),
+    ]
+    after = forecast_of(paper(), {each.digest: each for each in results})
+    stages = {stage.name: stage for stage in after.stages}
+    assert stages["sample"].reused
+    train = stages["train"].tokens
+    assert train is not None
+    assert train.mean_response == 2000
+    assert after.gpu_seconds < before.gpu_seconds
+    assert after.cost is not None
+    assert after.cost < (before.cost or 0)
+
+
+def test_an_endpoint_takes_no_gpu_but_time_by_its_limits() -> None:
+    stages = {stage.name: stage for stage in forecast_of(EXAMPLES / "code.yaml").stages}
+    assert stages["sample"].duration is None
+    assert stages["sample"].limited_seconds == pytest.approx(stages["sample"].tokens.requests / 10)
+
+
+def test_each_candidate_of_a_probe_is_looked_at() -> None:
+    found = forecast_of(EXAMPLES / "probe.yaml")
+    models = [fit.model for fit in found.fits if fit.role == "sampler"]
+    assert models == ["embedded://models/careless-teacher", "embedded://models/terse-teacher"]
+    assert [fit.field for fit in found.fits if fit.role == "sampler"] == ["spec.candidates[0]", "spec.candidates[1]"]
+
+
+def test_what_is_not_known_is_said() -> None:
+    text = (
+        paper().replace("hf://simplescaling/s1K-1.1", "hf://org/questions").replace("hf://Qwen/QwQ-32B", "hf://org/m")
+    )
+    text = text.replace("hf://deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "hf://org/student-9b")
+    warnings = "\n".join(forecast_of(text).warnings)
+    assert "spec.questions[0]: its size is not known here; 1000 questions are assumed" in warnings
+    assert "spec.teacher: the size of hf://org/m is not known" in warnings
+    assert "hf://org/student-9b is taken for a 9B model" in warnings
+
+
+def advise(manifest: Manifest, runtime: RuntimeSpec | None = None) -> str:
+    return "\n".join(advice(manifest.resources[0], runtime or RuntimeSpec()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("samples: 16 ", "samples: 2 ", "spec.teacher.sampling.samples (2) is less than spec.curation.diversity"),
+        ("stopAfterVerified: 8", "stopAfterVerified: 3", "stopAfterVerified (3) leaves less than 4 traces"),
+        ("contextLength: 16384", "contextLength: 8192", "contextLength (8192) is less than the longest trace"),
+        ('{uri: "hf://Qwen/QwQ-32B", revision: main}', '{uri: "hf://Qwen/QwQ-32B"}', "no revision is given for hf://Q"),
+    ],
+)
+def test_what_was_probably_not_meant_is_mentioned(old: str, new: str, expected: str) -> None:
+    text = paper()
+    assert old in text
+    changed = text.replace(old, new).replace(
+        "stopAfterVerified: 8", "stopAfterVerified: 2" if "samples: 2" in new else "stopAfterVerified: 8"
+    )
+    assert expected in advise(load(changed))
+
+
+def test_the_paper_s_recipe_has_nothing_to_mention() -> None:
+    assert advise(load(paper())) == ""
+
+
+def test_a_runtime_s_limit_is_mentioned() -> None:
+    runtime = RuntimeSpec.model_validate({"limits": {"maxSamples": 8}})
+    assert "over the runtime's limit of 8" in advise(load(paper()), runtime)

@@ -1,0 +1,344 @@
+"""The endpoint against a server that misbehaves on demand."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kubedistill_api.data import EndpointSource, SecretKeyRef
+from kubedistill_runtime.engines import endpoint as module
+from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion, Draw, Request
+from kubedistill_runtime.engines.endpoint import Endpoint
+from kubedistill_runtime.errors import BadInput, TryAgain
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def server(chat: Handler, models: Handler | None = None) -> AsyncIterator[str]:
+    async def no_models(request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "m", "owned_by": "someone"}]})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models or no_models)
+    app.router.add_post("/v1/chat/completions", chat)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+def request(name: str = "q", prompt: str = "2+2?") -> Request:
+    return Request(name, prompt, (), Draw(0.6, 0.95, 0, 64, seed=11))
+
+
+def answer(text: str = "4", **message: Any) -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"content": text, **message}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
+
+
+async def ask(url: str, requests: list[Request], first_wait_s: float = 0.01, **fields: Any) -> list[Completion]:
+    source = EndpointSource(url=url, model="m", **fields)
+    async with Endpoint(source, first_wait_s=first_wait_s) as endpoint:
+        endpoint.submit(requests)
+        done: list[Completion] = []
+        while len(done) < len(requests):
+            done += await endpoint.poll()
+        return done
+
+
+async def test_it_asks_with_the_prompt_and_reads_text_and_usage() -> None:
+    bodies = []
+
+    async def chat(incoming: web.Request) -> web.Response:
+        bodies.append(await incoming.json())
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert bodies == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "2+2?"}],
+            "temperature": 0.6,
+            "top_p": 0.95,
+            "max_tokens": 64,
+            "seed": 11,
+        }
+    ]
+    assert (completion.text, completion.finish_reason, completion.token_ids) == ("4", "stop", ())
+    assert (completion.prompt_tokens, completion.completion_tokens) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_reasoning_is_put_between_think_tags_whatever_its_field_is_called(name: str) -> None:
+    async def chat(_: web.Request) -> web.Response:
+        return web.json_response(answer("\n\n4", **{name: "two and two\n"}))
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.text == "<think>\ntwo and two\n</think>\n\n4"
+
+
+async def test_an_opening_tag_that_the_template_swallowed_is_put_back() -> None:
+    async def chat(_: web.Request) -> web.Response:
+        return web.json_response(answer("two and two\n</think>\n4"))
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.text == "<think>\ntwo and two\n</think>\n4"
+
+
+async def test_token_ids_are_asked_for_and_kept_where_the_server_is_vllm() -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "m", "owned_by": "vllm"}]})
+
+    async def chat(incoming: web.Request) -> web.Response:
+        assert (await incoming.json())["return_token_ids"] is True
+        full = answer()
+        full["prompt_token_ids"] = [1, 2, 3]
+        full["choices"][0]["token_ids"] = [7, 8]
+        return web.json_response(full)
+
+    async with server(chat, models) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.prompt_token_ids == (1, 2, 3)
+    assert completion.token_ids == (7, 8)
+
+
+async def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def chat(incoming: web.Request) -> web.Response:
+        assert incoming.headers["Authorization"] == "Bearer s3cret"
+        return web.json_response(answer())
+
+    reference = SecretKeyRef(name="llm", key="LLM_KEY")
+    async with server(chat) as url:
+        monkeypatch.delenv("LLM_KEY", raising=False)
+        with pytest.raises(BadInput, match=r"apiKeySecretRef.*LLM_KEY"):
+            await ask(url, [request()], api_key_secret_ref=reference)
+        monkeypatch.setenv("LLM_KEY", "s3cret")
+        assert len(await ask(url, [request()], api_key_secret_ref=reference)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_is_not_accepted_is_the_users_mistake(status: int) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with server(refuse, refuse) as url:
+        with pytest.raises(BadInput, match=r"spec\.teacher\.endpoint\.apiKeySecretRef"):
+            await ask(url, [request()])
+
+
+async def test_a_model_that_is_not_there_is_the_users_mistake() -> None:
+    async def missing(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "The model `m` does not exist."}}, status=404)
+
+    async with server(missing) as url:
+        with pytest.raises(BadInput, match="has no model 'm'.*does not exist"):
+            await ask(url, [request()])
+
+
+async def test_retry_after_is_kept() -> None:
+    times: list[float] = []
+
+    async def chat(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            return web.Response(status=429, headers={"Retry-After": "0.4"})
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()], first_wait_s=30)
+    assert completion.text == "4"
+    assert times[1] - times[0] >= 0.4
+
+
+async def test_a_server_that_wants_hours_is_not_waited_for() -> None:
+    async def chat(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "86400"}, text="quota used up")
+
+    async with server(chat) as url:
+        with pytest.raises(TryAgain, match="quota used up"):
+            await ask(url, [request()])
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529])
+async def test_server_errors_are_tried_again(status: int) -> None:
+    calls = 0
+
+    async def chat(_: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        return web.Response(status=status) if calls < 4 else web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.text == "4"
+    assert calls == 4
+
+
+async def test_a_connection_that_is_cut_is_tried_again() -> None:
+    calls = 0
+
+    async def chat(incoming: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            assert incoming.transport is not None
+            incoming.transport.abort()
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.text == "4"
+    assert calls == 3
+
+
+async def test_an_answer_that_is_not_one_is_tried_again() -> None:
+    calls = 0
+
+    async def chat(_: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return web.Response(text="<html>gateway</html>", content_type="text/html")
+        if calls == 2:
+            return web.json_response({"choices": []})
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()])
+    assert completion.text == "4"
+
+
+async def test_a_server_that_hangs_is_given_up_after_a_bounded_number_of_timeouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    async def chat(_: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(60)
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        with pytest.raises(TryAgain, match="nothing arrived for 1 s"):
+            await ask(url, [request()], timeout_seconds=1)
+    assert calls == module.TIMEOUTS
+
+
+async def test_a_slow_answer_that_keeps_coming_is_no_timeout() -> None:
+    async def chat(incoming: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(incoming)
+        for _ in range(6):
+            await response.write(b" ")
+            await asyncio.sleep(0.3)
+        await response.write(b'{"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}')
+        return response
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()], timeout_seconds=1)
+    assert completion.text == "4"
+
+
+async def test_an_endpoint_that_is_dead_says_so_and_what_to_expect() -> None:
+    async def chat(_: web.Request) -> web.Response:
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        pass
+    with pytest.raises(TryAgain, match="does not answer.*what was drawn is kept"):
+        await ask(url, [request()])
+
+
+async def test_a_prompt_that_is_too_long_costs_only_itself() -> None:
+    async def chat(incoming: web.Request) -> web.Response:
+        body = await incoming.json()
+        if len(body["messages"][0]["content"]) > 100:
+            return web.json_response(
+                {"error": {"message": "This model's maximum context length is 64 tokens."}}, status=400
+            )
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        done = await ask(url, [request("a"), request("long", "x" * 200), request("b")])
+    assert {c.id: (c.finish_reason, c.error) for c in done} == {
+        "a": ("stop", None),
+        "b": ("stop", None),
+        "long": ("error", PROMPT_TOO_LONG),
+    }
+
+
+async def test_a_server_that_refuses_everything_is_the_users_mistake() -> None:
+    async def chat(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "top_k is not supported"}}, status=400)
+
+    async with server(chat) as url:
+        with pytest.raises(BadInput, match="refuses every request: top_k is not supported"):
+            await ask(url, [request(str(number)) for number in range(module.REFUSALS)])
+
+
+async def test_no_more_than_max_concurrent_are_under_way() -> None:
+    now, most = 0, 0
+
+    async def chat(_: web.Request) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        source = EndpointSource(url=url, model="m", max_concurrent=4)
+        async with Endpoint(source) as endpoint:
+            waiting = [request(str(number)) for number in range(30)]
+            done: list[Completion] = []
+            while len(done) < 30:
+                batch, waiting = waiting[: endpoint.room()], waiting[endpoint.room() :]
+                endpoint.submit(batch)
+                done += await endpoint.poll()
+    assert most == 4
+
+
+async def test_requests_per_minute_are_kept() -> None:
+    times: list[float] = []
+
+    async def chat(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        await ask(url, [request(str(number)) for number in range(65)], requests_per_minute=600)
+    # A burst of 50 at once, then ten a second.
+    assert times[-1] - times[0] >= 1.4
+
+
+async def test_what_is_given_up_is_not_answered() -> None:
+    release = asyncio.Event()
+
+    async def chat(_: web.Request) -> web.Response:
+        await release.wait()
+        return web.json_response(answer())
+
+    async with server(chat) as url, Endpoint(EndpointSource(url=url, model="m")) as endpoint:
+        endpoint.submit([request("a"), request("b")])
+        await asyncio.sleep(0.05)
+        endpoint.abort(["a", "unknown"])
+        assert endpoint.room() == endpoint.capacity() - 1
+        release.set()
+        assert [c.id for c in await endpoint.poll()] == ["b"]
+        assert endpoint.stats.aborted == 1

@@ -1,0 +1,309 @@
+"""The verifier pool: hangs, crashes, caching, and what it leaves behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from kubedistill_api.verification import CodeTests, VerificationSpec
+from kubedistill_runtime.verify import crew as crew_module
+from kubedistill_runtime.verify.pool import VerifierPool, usable_cores
+from kubedistill_runtime.verify.types import Item, VerifierUnavailable
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SPEC = VerificationSpec(timeout_seconds=0.5)
+NEEDS_ALGEBRA = (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
+
+
+def math_item(gold: str | None, answer: str, key: str = "q") -> Item:
+    return Item(key, "math", f"<think>hmm</think>So it is \\boxed{{{answer}}}.", gold=gold)
+
+
+def code_item(source: str, *tests: tuple[str, str]) -> Item:
+    inputs, outputs = zip(*tests, strict=True)
+    return Item(
+        "q",
+        "code",
+        f"<think>hmm</think>\n```python\n{source}\n```",
+        tests=CodeTests(inputs=list(inputs), outputs=list(outputs)),
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool():
+    async with VerifierPool(SPEC, 1) as pool:
+        yield pool
+
+
+async def test_math_and_code_are_judged_by_one_pool(pool):
+    right, wrong, algebra, program = await pool.verify_many(
+        [
+            math_item("3", "3.0"),
+            math_item("3", "4"),
+            math_item(*NEEDS_ALGEBRA),
+            code_item("print(int(input()) * 2)", ("1", "2"), ("2", "4")),
+        ]
+    )
+
+    assert (right.correct, right.method) == (True, "rational")
+    assert (wrong.correct, wrong.method, wrong.error) == (False, "rational", None)
+    assert (algebra.correct, algebra.method) == (True, "math-verify")
+    assert (program.correct, program.method) == (True, "tests")
+    assert 0 < program.seconds < 1
+    assert pool.isolation["identity"]
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (math_item(None, "1"), "gold is missing"),
+        (math_item(" ", "1"), "gold is missing"),
+        (Item("q", "math", r"<think>\boxed{1}", gold="1"), "truncated"),
+        (Item("q", "math", "</think>no idea", gold="1"), "no final answer"),
+        (Item("q", "code", "```python\nprint(1)\n```"), "tests are missing"),
+        (Item("q", "code", "nothing", tests=CodeTests(inputs=[""], outputs=[""])), "no closed code block"),
+        (Item("q", "poetry", "roses"), "neither math nor code"),
+    ],
+)
+async def test_an_item_that_cannot_be_judged_is_not_correct_and_says_why(pool, item, reason):
+    verdict = await pool.verify(item)
+
+    assert (verdict.correct, verdict.method) == (False, "none")
+    assert reason in verdict.error
+
+
+async def test_how_the_answer_was_found_is_recorded(pool):
+    verdict = await pool.verify(Item("q", "math", "</think>The answer is 7.", gold="7"))
+
+    assert (verdict.correct, verdict.method) == (True, "string:phrase")
+
+
+async def test_a_comparison_that_takes_for_ever_is_cut_by_cpu_time(pool):
+    verdict = await pool.verify(math_item("1", r"\sum_{k=1}^{10^{9}}\frac{1}{k^k}"))
+
+    assert not verdict.correct
+    assert "timed out after" in verdict.error
+    assert (await pool.verify(math_item("2", r"\sqrt{4}"))).correct
+
+
+async def test_a_deaf_worker_is_killed_and_replaced(pool, children_of):
+    await pool.verify(math_item("3", r"\sqrt{9}"))
+    (worker,) = children_of(os.getpid(), "verify.worker\x00math")
+    os.kill(worker, signal.SIGSTOP)
+
+    verdict = await pool.verify(math_item("4", r"\sqrt{16}"))
+
+    assert (verdict.correct, verdict.error) == (False, "timed out after 2 s")
+    assert (await pool.verify(math_item("4", r"\sqrt{16}"))).correct
+    assert worker not in children_of(os.getpid())
+
+
+async def test_a_worker_that_was_killed_is_replaced_and_the_item_tried_again(pool, children_of):
+    await pool.verify(math_item("5", r"\sqrt{25}"))
+    (worker,) = children_of(os.getpid(), "verify.worker\x00math")
+    os.kill(worker, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(0.3, os.kill, worker, signal.SIGKILL)
+
+    assert (await pool.verify(math_item("6", r"\sqrt{36}"))).correct
+
+
+async def test_an_item_that_kills_every_worker_gets_an_error(pool, children_of):
+    async def murder():
+        while True:
+            for worker in children_of(os.getpid(), "verify.worker\x00code"):
+                for run in children_of(worker):  # so only a worker that is at work
+                    os.kill(worker, signal.SIGKILL)
+                    assert run
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(murder())
+    verdict = await pool.verify(code_item("import time\ntime.sleep(5)", ("", "")))
+    task.cancel()
+
+    assert not verdict.correct
+    assert "killed by SIGKILL" in verdict.error
+    assert (await pool.verify(code_item("print(1)", ("", "1")))).correct
+
+
+async def test_a_cancelled_item_leaves_the_pool_in_order(pool):
+    task = asyncio.create_task(pool.verify(code_item("import time\ntime.sleep(30)", ("", ""))))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    verdicts = await pool.verify_many([code_item("print(1)", ("", "1")), code_item("print(2)", ("", "1"))])
+
+    assert [verdict.correct for verdict in verdicts] == [True, False]
+
+
+async def test_equal_pairs_are_decided_once_even_at_the_same_time(pool, monkeypatch):
+    asked = []
+    ask = pool._crew.ask
+
+    async def counting(kind, request, wall):
+        asked.append(request["answer"])
+        return await ask(kind, request, wall)
+
+    monkeypatch.setattr(pool._crew, "ask", counting)
+    item = math_item(r"\sqrt{50}", r"5\sqrt{2}")
+
+    first = await pool.verify_many([item] * 16)
+    second = await pool.verify_many([item] * 16)
+
+    assert all(verdict.correct for verdict in first + second)
+    assert asked == [r"5\sqrt{2}"]
+
+
+async def test_workers_are_replaced_after_their_share(pool, children_of, monkeypatch):
+    monkeypatch.setattr(crew_module, "MAX_SERVED", 1)
+    await pool.verify(math_item("7", r"\sqrt{49}"))
+    before = children_of(os.getpid(), "verify.worker\x00math")
+    await pool.verify(math_item("8", r"\sqrt{64}"))
+
+    assert not set(before) & set(children_of(os.getpid(), "verify.worker\x00math"))
+
+
+async def test_secrets_do_not_reach_the_workers(pool, children_of, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hunter2")
+    monkeypatch.setattr(crew_module, "MAX_SERVED", 0)
+    await pool.verify(math_item("9", r"\sqrt{81}"))
+    monkeypatch.undo()
+    await pool.verify(math_item("10", r"\sqrt{100}"))
+
+    for worker in children_of(os.getpid(), "verify.worker"):
+        assert b"hunter2" not in Path(f"/proc/{worker}/environ").read_bytes()
+
+
+async def test_thousands_of_integer_answers_are_judged_per_second(pool):
+    padding = "<think>" + "let me see " * 500 + "</think>"
+    items = [Item(str(i), "math", f"{padding}It is \\boxed{{{i}}}.", gold=str(i - i % 2)) for i in range(5000)]
+
+    started = time.process_time()
+    verdicts = await pool.verify_many(items)
+
+    assert [verdict.correct for verdict in verdicts] == [i % 2 == 0 for i in range(5000)]
+    assert time.process_time() - started < 1
+
+
+async def test_verdicts_of_cheap_items_do_not_wait_for_a_busy_worker(pool):
+    slow = asyncio.create_task(pool.verify(code_item("import time\ntime.sleep(2)\nprint(1)", ("", "1"))))
+    await asyncio.sleep(0.2)
+
+    started = time.monotonic()
+    assert (await pool.verify(math_item("12", "12"))).correct
+    assert time.monotonic() - started < 0.2
+    assert (await slow).correct
+
+
+async def test_off_takes_every_well_formed_response(tmp_path):
+    async with VerifierPool(VerificationSpec(math="off", code="off"), 1) as pool:
+        wrong, program, truncated = await pool.verify_many(
+            [math_item("1", "2"), Item("q", "code", "<think>a</think>no code"), Item("q", "math", "<think>a", gold="1")]
+        )
+
+    assert (wrong.correct, wrong.method) == (True, "off")
+    assert (program.correct, program.method) == (True, "off")
+    assert (truncated.correct, truncated.method) == (False, "off")
+    assert "truncated" in truncated.error
+
+
+async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(children_of(os.getpid(), "verify.worker"))
+    pool = VerifierPool(SPEC, 2)
+    busy = asyncio.create_task(
+        pool.verify_many([math_item(*NEEDS_ALGEBRA), code_item("import time\ntime.sleep(60)", ("", ""))])
+    )
+    while not any(children_of(worker) for worker in set(children_of(os.getpid(), "verify.worker\x00code")) - before):
+        await asyncio.sleep(0.05)
+
+    await pool.close()
+
+    with pytest.raises(RuntimeError, match="pool is closed"):
+        await busy
+    assert set(children_of(os.getpid(), "verify.worker")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+PARENT = """
+import asyncio, sys, time
+from kubedistill_api.verification import CodeTests, VerificationSpec
+from kubedistill_runtime.verify.pool import VerifierPool
+from kubedistill_runtime.verify.types import Item
+
+async def main():
+    pool = VerifierPool(VerificationSpec(), 2)
+    source = "```python\\nimport time\\ntime.sleep(300)\\n```"
+    await asyncio.gather(
+        pool.verify(Item("q", "math", r"\\boxed{\\sqrt{8}}", gold=r"2\\sqrt{2}")),
+        pool.verify(Item("q", "code", source, tests=CodeTests(inputs=[""], outputs=[""]))),
+    )
+
+asyncio.run(main())
+"""
+
+
+async def test_children_die_with_a_parent_that_is_killed(children_of, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment)
+    try:
+        deadline = time.monotonic() + 30
+        while not (runs := [r for w in children_of(parent.pid, "verify.worker\x00code") for r in children_of(w)]):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        family = [*children_of(parent.pid, "verify.worker"), *runs]
+    finally:
+        parent.kill()
+        parent.wait()
+
+    deadline = time.monotonic() + 10
+    while any(_lives(pid) for pid in family):
+        assert time.monotonic() < deadline, family
+        await asyncio.sleep(0.05)
+
+
+async def test_a_pool_works_in_the_event_loop_of_another_thread():
+    verdicts = []
+
+    def work():
+        async def judge():
+            async with VerifierPool(SPEC, 1) as pool:
+                verdicts.extend(await pool.verify_many([math_item(*NEEDS_ALGEBRA), code_item("print(1)", ("", "1"))]))
+
+        asyncio.run(judge())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+
+    assert [verdict.correct for verdict in verdicts] == [True, True]
+
+
+async def test_without_isolation_no_code_is_run_and_the_reason_is_raised(monkeypatch, tmp_path):
+    # A worker that finds a processor it has no filter for.
+    (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.machine = lambda: 'riscv64'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with VerifierPool(SPEC, 1) as pool:
+        with pytest.raises(VerifierUnavailable, match="x86-64 or arm64"):
+            await pool.verify(code_item("print(1)", ("", "1")))
+
+
+async def test_a_pool_uses_no_more_cores_than_there_are():
+    assert 1 <= usable_cores() <= os.cpu_count()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
