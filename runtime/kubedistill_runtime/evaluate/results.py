@@ -34,7 +34,7 @@ class Answers:
     truncated: Bools
     tokens: NDArray[np.int64]
     errors: int
-    """Answers whose check itself failed; they count as wrong."""
+    """Answers that could not be judged, or whose program failed (column `error` says why); they count as wrong."""
 
     @property
     def samples(self) -> int:

@@ -117,14 +117,11 @@ def _cut(rates: PassRates) -> float | None:
 
 
 def loss(trainings: Sequence[tuple[str, Training]]) -> Markup:
-    """Loss by step, and the learning rate where there is one curve only."""
-    curves = [(label, [(r["step"], r["loss"]) for r in t.rows if r.get("loss") is not None]) for label, t in trainings]
-    curves = [(label, _thinned(points_)) for label, points_ in curves if points_]
-    if not curves:
-        return Markup('<p class="empty">No steps were recorded.</p>')
-    steps = [x for _, line in curves for x, _ in line]
-    losses = [y for _, line in curves for _, y in line]
-    ends = "; ".join(f"{label or 'loss'} from {line[0][1]:.3f} to {line[-1][1]:.3f}" for label, line in curves)
+    """Loss by step; with one training also each step's own, and the learning rate."""
+    raw = [[(row["step"], row["loss"]) for row in training.rows] for _, training in trainings]
+    steps = [step for line in raw for step, _ in line]
+    losses = [value for line in raw for _, value in line]
+    ends = "; ".join(f"{label or 'loss'} from {t.first_loss:.3g} to {t.last_loss:.3g}" for label, t in trainings)
     plot = Plot(
         axis(min(steps), max(steps), "step", compact),
         axis(min(0.0, *losses), max(losses) * 1.05, "loss", most=5),
@@ -132,22 +129,32 @@ def loss(trainings: Sequence[tuple[str, Training]]) -> Markup:
         title=f"Training loss by step: {ends}.",
     )
     entries = []
-    rates = [(r["step"], r["learning_rate"]) for r in trainings[0][1].rows if r.get("learning_rate") is not None]
-    if len(curves) == 1 and rates:
-        peak = max(rate for _, rate in rates) or 1.0
-        plot.curve([(plot.x.at(step), 92 * rate / peak) for step, rate in _thinned(rates)], "faint")
-        entries.append(("faint", f"learning rate, peak {peak:.2g}"))
-    styles = ["student"] if len(curves) == 1 else [LINE_STYLES[i % len(LINE_STYLES)] for i in range(len(curves))]
-    for style, (_, line) in zip(styles, curves, strict=True):
-        plot.line(line, style)
-    entries = [(style, label or "loss") for style, (label, _) in zip(styles, curves, strict=True)] + entries
-    if len(curves) == 1:
+    alone = len(trainings) == 1
+    if alone:
+        entries = _learning_rate(plot, trainings[0][1])
+        plot.line(_thinned(raw[0]), "student raw")
+    for at, ((label, training), line) in enumerate(zip(trainings, raw, strict=True)):
+        style = "student" if alone else LINE_STYLES[at % len(LINE_STYLES)]
+        plot.line(_thinned(_smoothed(line, training.window)), style)
+        window = f", mean of {training.window} steps" if training.window > 1 else ""
+        entries.insert(at, (style, f"{label or 'loss'}{window}"))
+    if alone:
         _hover(plot, trainings[0][1])
     return legend(entries) + plot.render()
 
 
+def _learning_rate(plot: Plot, training: Training) -> list[tuple[str, str]]:
+    """Draws the schedule to a height of its own, and gives its entry in the legend."""
+    rates = [(row["step"], row["learning_rate"]) for row in training.rows if row.get("learning_rate") is not None]
+    peak = max((rate for _, rate in rates), default=0.0)
+    if peak == 0:
+        return []
+    plot.curve([(plot.x.at(step), 92 * rate / peak) for step, rate in _thinned(rates)], "faint")
+    return [("faint", f"learning rate, peak {peak:.2g}")]
+
+
 def _hover(plot: Plot, training: Training) -> None:
-    rows = [row for row in training.rows if row.get("loss") is not None]
+    rows = training.rows
     every = -(-len(rows) // MAX_HOVER_BANDS)
     shown = rows[::every]
     for at, row in enumerate(shown):
@@ -159,6 +166,13 @@ def _hover(plot: Plot, training: Training) -> None:
         if row.get("grad_norm") is not None:
             tip += f", gradient norm {row['grad_norm']:.3g}"
         plot.bar(left, right, 0, plot.y.high, "hover", tip)
+
+
+def _smoothed(line: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Mean of each point and those around it, within the window and the line."""
+    values = np.array([y for _, y in line])
+    before, after = window // 2, window - window // 2
+    return [(x, float(values[max(0, at - before) : at + after].mean())) for at, (x, _) in enumerate(line)]
 
 
 def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -85,6 +85,21 @@ class Training:
     rows: tuple[dict[str, float], ...]
     """One per optimiser step: step, epoch, loss, learning_rate, tokens, seconds, ..."""
 
+    @property
+    def window(self) -> int:
+        """Steps that a loss is averaged over: batches differ by more than one step teaches."""
+        return max(1, len(self.rows) // 20)
+
+    @property
+    def first_loss(self) -> float:
+        """Mean over the first window."""
+        return float(np.mean([row["loss"] for row in self.rows[: self.window]]))
+
+    @property
+    def last_loss(self) -> float:
+        """Mean over the last window."""
+        return float(np.mean([row["loss"] for row in self.rows[-self.window :]]))
+
 
 @dataclass(frozen=True)
 class Benchmark:

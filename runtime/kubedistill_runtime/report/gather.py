@@ -170,6 +170,8 @@ def _training(path: Path | None) -> Training | None:
     if path is None:
         return None
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    # The trainer's short name for it.
+    rows = [row if "learning_rate" in row else row | {"learning_rate": row.get("lr")} for row in rows]
     return Training(tuple(rows)) if rows else None
 
 

@@ -146,8 +146,7 @@ def _last(track: Track) -> dict[str, Any]:
     return {
         "steps": len(rows),
         "epochs": rows[-1].get("epoch"),
-        "first_loss": rows[0].get("loss"),
-        "last_loss": rows[-1].get("loss"),
+        "training": track.training,
         "tokens": tokens,
         "rate": tokens / seconds if seconds else None,
     }

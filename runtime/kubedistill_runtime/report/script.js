@@ -32,7 +32,7 @@
   }
 
   function responseCard(response, words) {
-    const verdict = response.correct ? ["good", "right"] : response.error ? ["", "no verdict"] : ["bad", "wrong"];
+    const verdict = response.correct ? ["good", "right"] : response.method === "none" ? ["", "no verdict"] : ["bad", "wrong"];
     const head = make("header", "", make("b", "", response.who || `#${response.index}`));
     head.append(make("span", `chip ${verdict[0]}`, verdict[1]));
     if (response.truncated) head.append(make("span", "chip bad", "cut off"));
@@ -40,7 +40,7 @@
     if (response.kept === false) head.append(make("span", "chip", `dropped: ${response.reason.replaceAll("_", " ")}`));
     head.append(make("span", "tokens", `${response.tokens.toLocaleString("en")} tokens`));
     const card = make("article", response.kept ? "response kept" : "response", head);
-    const method = response.method && !response.note.includes(response.method) && `judged by ${response.method}`;
+    const method = response.method && response.method !== "none" && !response.note.includes(response.method) && `judged by ${response.method}`;
     const why = [response.note, response.error, method].filter(Boolean);
     if (why.length) card.append(make("p", "why", why.join(" · ")));
     // The answer stays in sight while the thinking scrolls.

@@ -1,5 +1,6 @@
 """Numbers and findings in words, no stronger than the intervals allow."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,17 +11,20 @@ from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.evaluate.intervals import Estimate, difference_interval
 from kubedistill_runtime.report.contents import Benchmark, Report, Track
 
+HALF_UP = 1e-9
+"""Makes 62.5 % round to 63 % as people expect it, and as the page's script does."""
+
 Finding = Literal["better", "worse", "unclear"]
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """`87.3 %`."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return "–" if share is None else f"{100 * share + HALF_UP:.{digits}f} %"
 
 
 def points(difference: float, digits: int = 1) -> str:
     """`+57.1`: percentage points with their sign."""
-    return f"{100 * difference:+.{digits}f}".replace("-", "−")
+    return f"{100 * difference + math.copysign(HALF_UP, difference):+.{digits}f}".replace("-", "−")
 
 
 def count(number: float | None) -> str:

@@ -37,7 +37,7 @@ class Child:
 
     @classmethod
     async def start(cls, kind: Kind, argument: str) -> Self:
-        """A worker that is ready. Raises VerifierUnavailable with its reason where it cannot work here."""
+        """A worker that is ready. Raises VerifierUnavailable where it cannot work, WorkerCrashed if it was killed."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "kubedistill_runtime.verify.worker", kind, str(os.getpid()), argument),
             stdin=PIPE,
@@ -53,6 +53,8 @@ class Child:
             await child.stop()
             raise VerifierUnavailable(f"a {kind} worker was not ready after {START_SECONDS:g} s") from None
         except WorkerCrashed as error:
+            if (process.returncode or 0) < 0:
+                raise
             raise VerifierUnavailable(f"a {kind} worker did not start: {error}") from None
         except BaseException:
             child.kill()

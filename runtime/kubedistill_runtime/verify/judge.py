@@ -66,7 +66,7 @@ class Judge:
             reraise=True,
         )
         try:
-            text = await attempts(self._ask, _PROMPT.format(gold=gold, answer=answer))
+            text: str = await attempts(self._ask, _PROMPT.format(gold=gold, answer=answer))
         except Overloaded as error:
             return Outcome(None, METHOD, f"judge: {error} ({self._spec.attempts} attempts)")
         except (aiohttp.ClientError, ValueError, LookupError, TypeError) as error:

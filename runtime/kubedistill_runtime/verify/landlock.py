@@ -23,7 +23,7 @@ _HANDLED = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) -
 
 def landlock_version(libc: ctypes.CDLL) -> int:
     """The interface's version; 0 where this kernel has none or has it switched off."""
-    return max(0, libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
+    return max(0, int(libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
 
 
 def open_ruleset(libc: ctypes.CDLL, version: int, *, read: Iterable[Path], write: Iterable[Path]) -> int:
@@ -34,7 +34,7 @@ def open_ruleset(libc: ctypes.CDLL, version: int, *, read: Iterable[Path], write
         attributes += struct.pack("=Q", 0b11)  # binding and connecting TCP
     if version >= 6:
         attributes += struct.pack("=Q", 0b11)  # abstract unix sockets and signals
-    ruleset = libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
+    ruleset: int = libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock ruleset refused")
     for paths, rights in ((read, _READ), (write, handled & ~_EXECUTE)):

@@ -109,7 +109,13 @@ class VerifierPool:
             task = asyncio.create_task(self._decide(gold, answer))
             self._deciding[pair] = task
             task.add_done_callback(lambda _: self._deciding.pop(pair))
-        return await asyncio.shield(self._deciding[pair])
+        task = self._deciding[pair]
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():  # by close(), not our caller
+                raise RuntimeError("the pool is closed") from None
+            raise
 
     def _cheap(self, gold: str, answer: str) -> Outcome | None:
         outcome = compare(gold, answer)

@@ -119,10 +119,7 @@ async def _verify_rows(
 
 
 async def _verdict(pool: VerifierPool, number: int, line: bytes | None) -> dict[str, Any]:
-    if line is None:
-        key, item = None, f"longer than {MAX_ROW} bytes"
-    else:
-        key, item = parse_row(line)
+    key, item = (None, f"longer than {MAX_ROW} bytes") if line is None else parse_row(line)
     if isinstance(item, str):
         verdict = Verdict(False, "none", 0.0, item if key is not None else f"line {number}: {item}")
     else:

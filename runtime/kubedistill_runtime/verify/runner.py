@@ -47,7 +47,7 @@ def call_function(source: str, name: str, result: int) -> None:
     exec(_PRELUDE, module.__dict__)
     exec(compile(source, "solution.py", "exec"), module.__dict__)
     owner = module.__dict__.get("Solution")
-    function = getattr(owner(), name) if hasattr(owner, name) else module.__dict__.get(name)
+    function = getattr(owner(), name) if owner and hasattr(owner, name) else module.__dict__.get(name)
     if function is None:
         raise NameError(f"no function {name} at module level or in class Solution")
     text = json.dumps(function(*arguments), default=_plain)

@@ -91,3 +91,13 @@ def test_large_numbers_are_short(number, words):
 @pytest.mark.parametrize(("number", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (7e12, "7 TB")])
 def test_sizes_are_readable(number, words):
     assert wording.size(number) == words
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.625, "63 %"), (0.375, "38 %"), (0.0, "0 %"), (1.0, "100 %")])
+def test_halves_are_rounded_up(share, words):
+    assert wording.percent(share, 0) == words
+
+
+@pytest.mark.parametrize(("difference", "words"), [(0.625, "+63"), (-0.625, "−63"), (0.0, "+0")])
+def test_differences_have_their_sign(difference, words):
+    assert wording.points(difference, 0) == words

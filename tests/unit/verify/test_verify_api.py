@@ -52,5 +52,5 @@ def test_a_manifest_is_camel_case():
 def test_a_token_rate_is_refused_for_a_judge():
     judge = {"endpoint": {"url": "http://judge:8000/v1", "model": "m", "tokensPerMinute": 1000}}
 
-    with pytest.raises(ValidationError, match="use endpoint.requestsPerMinute"):
+    with pytest.raises(ValidationError, match=r"use endpoint\.requestsPerMinute"):
         VerificationSpec.model_validate({"judge": judge})

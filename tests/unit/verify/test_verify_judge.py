@@ -13,7 +13,7 @@ from kubedistill_runtime.verify.types import Item
 
 
 class Server:
-    """An endpoint that answers from a script: a status, a text, or a pair of status and headers; the last one repeats."""
+    """An endpoint that answers from a script of texts, statuses, or statuses with headers; the last one repeats."""
 
     def __init__(self):
         self.script = ['{"equivalent": true}']

@@ -1,15 +1,12 @@
-"""Judging a file of rows, and the command that does."""
+"""Judging a file of rows."""
 
 import json
 import resource
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.verify import rows as rows_module
-from kubedistill_runtime.verify.command import verify
 from kubedistill_runtime.verify.rows import verify_rows
 
 GOOD = {"id": "a", "domain": "math", "response": r"<think>x</think>\boxed{2}", "gold": "2"}
@@ -19,9 +16,6 @@ CODE = {
     "response": "```python\nprint(input())\n```",
     "tests": {"inputs": ["1"], "outputs": ["1"]},
 }
-
-app = typer.Typer()
-app.command()(verify)
 
 
 def judged(tmp_path, lines, **options):
@@ -120,31 +114,3 @@ def test_a_failure_leaves_the_old_output_alone(tmp_path):
 
     assert output.read_text() == "old\n"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_the_command_writes_verdicts_and_says_what_came_out(tmp_path):
-    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + "\n")
-    (tmp_path / "spec.yaml").write_text("math: rules\ntimeoutSeconds: 2\n")
-
-    result = CliRunner().invoke(
-        app,
-        ["--input", f"{tmp_path}/rows.jsonl", "--output", f"{tmp_path}/out.jsonl", "--spec", f"{tmp_path}/spec.yaml"],
-    )
-
-    assert result.exit_code == 0, result.output
-    assert "1 rows: 1 correct, 0 not, 0 with errors" in result.output
-    assert json.loads((tmp_path / "out.jsonl").read_text())["correct"] is True
-
-
-@pytest.mark.parametrize("spec", ["maths: rules\n", "math: [", "timeoutSeconds: -1\n"])
-def test_the_command_refuses_a_bad_spec(tmp_path, spec):
-    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + "\n")
-    (tmp_path / "spec.yaml").write_text(spec)
-
-    result = CliRunner().invoke(
-        app,
-        ["--input", f"{tmp_path}/rows.jsonl", "--output", f"{tmp_path}/out.jsonl", "--spec", f"{tmp_path}/spec.yaml"],
-    )
-
-    assert result.exit_code == 65
-    assert not (tmp_path / "out.jsonl").exists()
