@@ -95,8 +95,8 @@ class Bare:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        settings = {"max_model_len": max_model_len, "dtype": engine.dtype, "max_num_seqs": engine.max_num_seqs}
-        self.ask({"settings": settings, "prompts": prompts})
+        settings = {"max_model_len": max_model_len, "max_num_seqs": engine.max_num_seqs}
+        self.ask({"settings": settings, "dtype": engine.dtype, "prompts": prompts})
 
     def ask(self, message: dict[str, Any]) -> dict[str, float]:
         assert self._process.stdin is not None
@@ -122,7 +122,7 @@ def serve_bare() -> int:
 
     first = json.loads(sys.stdin.readline())
     settings = {name: value for name, value in first["settings"].items() if value is not None}
-    llm = LLM(str(embedded_path(MODEL)), **settings, **cpu_arguments())
+    llm = LLM(str(embedded_path(MODEL)), **settings, **cpu_arguments(first["dtype"]))
     prompts = [TokensPrompt(prompt_token_ids=ids) for ids in first["prompts"]]
     print("{}", flush=True)
     for line in sys.stdin:
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--stop", type=int, default=2, help="verified responses to stop after")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-num-seqs", type=int, default=256)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.bare:

@@ -14,7 +14,15 @@ from kubedistill_runtime.cli.live import LineView, LiveView, QuietView, console_
 from kubedistill_runtime.cli.summary import print_failures, print_summary
 from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.local.drive import Interrupt
-from kubedistill_runtime.local.runner import DEFAULT_SETTINGS, EXIT_INTERRUPTED, Ended, Settings, View, run_resource
+from kubedistill_runtime.local.runner import (
+    DEFAULT_SETTINGS,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Ended,
+    Settings,
+    View,
+    run_resource,
+)
 from kubedistill_runtime.local.workspace import DEFAULT_ROOT
 
 
@@ -46,6 +54,9 @@ def run(
     except TryAgain as error:
         errors.print(f"error: {error}", markup=False, highlight=False)
         return ExitCode.TRY_AGAIN
+    except OSError as error:
+        errors.print(f"error: {error}; is {root} a folder that can be written to?", markup=False, highlight=False)
+        return EXIT_FAILED
 
 
 def _run_all(

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from kubedistill_runtime.cli.jobs import ROOT_HELP, TARGET_HELP, find_job
 from kubedistill_runtime.cli.trace_data import Filter, Traces, reasons
-from kubedistill_runtime.cli.trace_view import question_view, trace_view
+from kubedistill_runtime.cli.trace_view import lines_of, question_view, trace_view
 from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.local.workspace import DEFAULT_ROOT
 
@@ -77,6 +77,11 @@ def traces_command(
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for each in questions:
-        console.print(question_view(each))
+        _print(console, question_view(each))
         for trace in traces.traces(each):
-            console.print(trace_view(trace, traces.curated))
+            _print(console, trace_view(trace, traces.curated))
+
+
+def _print(console: Console, view: RenderableType) -> None:
+    for line in lines_of(console, view, console.width):
+        sys.stdout.write(line.rstrip() + "\n")

@@ -19,6 +19,8 @@ OBJECT_STORE_BYTES = 128 * 2**20
 SETTINGS = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray runs its workers at a nice value of 15: what else runs on the machine would take the engine's time.
+    "RAY_worker_niceness": "0",
     # An actor without GPUs sees none, instead of all.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }

@@ -176,7 +176,7 @@ class VllmEngine:
         assert config is not None
         arguments = dict(config.arguments)
         if not config.gpus:
-            arguments |= cpu_arguments()
+            arguments |= cpu_arguments(arguments["dtype"])
         engine = LLMEngine.from_engine_args(
             vllm.EngineArgs(
                 model=config.model, max_model_len=config.max_model_len, disable_log_stats=False, **arguments
@@ -256,12 +256,14 @@ def _finish_reason(reason: str | None) -> FinishReason:
     return reason if reason in ("stop", "length") else "error"  # type: ignore[return-value]
 
 
-def cpu_arguments() -> dict[str, Any]:
+def cpu_arguments(dtype: str = "auto") -> dict[str, Any]:
     """What every engine on the CPU is told, as arguments of `vllm.EngineArgs`."""
     import psutil
 
     kv_bytes = min(CPU_KV_BYTES, int(CPU_KV_SHARE * psutil.virtual_memory().available))
     return {
+        # Where the CPU has no instructions for it, bfloat16 takes twice the time, and traces must not depend on that.
+        "dtype": "float32" if dtype == "auto" else dtype,
         # There are no CUDA graphs to capture, and compiling takes longer than it saves.
         "enforce_eager": True,
         # vLLM 0.32 dies on the CPU when a prefill is cut in two for a request that has its own seed: it takes back the

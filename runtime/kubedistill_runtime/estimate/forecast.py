@@ -108,6 +108,7 @@ class _Forecaster:
         self._resource, self._graph, self._runtime, self._results = resource, graph, runtime, results
         self._student = architecture(resource.spec.student)
         self._questions = self._benchmark_questions = 0
+        self._prompt: float = count.PROMPT_TOKENS
         self._responses: dict[str, float] = {}
         """Mean response of each sample stage."""
         self._traces: dict[str, int] = {}
@@ -172,6 +173,8 @@ class _Forecaster:
         traces = result.outputs.get("traces") if result else None
         if result and traces and traces.rows:
             measured = result.usage.completion_tokens / traces.rows
+            if result.usage.prompt_tokens:
+                self._prompt = result.usage.prompt_tokens / traces.rows
         sampling = params.sampling
         drawn = count.sampling_tokens(
             self._questions, count.draws_per_question(sampling), sampling.max_tokens, measured or None
@@ -231,7 +234,7 @@ class _Forecaster:
 
     def _train(self, stage: StageForecast, node: Node, params: TrainParams, role: RoleSpec) -> StageForecast:
         curate = node.needs["curate"]
-        drawn = count.training_tokens(self._traces[curate], self._responses[curate], params.training)
+        drawn = count.training_tokens(self._traces[curate], self._responses[curate], params.training, self._prompt)
         figures = self._student
         fit = training_fit(figures, params.training, role) if figures else None
         length = params.training.packed_tokens

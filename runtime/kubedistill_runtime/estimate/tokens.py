@@ -132,9 +132,11 @@ def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpe
     return max(1, round(questions * SOLVED_SHARE * hard * min(curation.diversity.trajectories, max(1.0, verified))))
 
 
-def training_tokens(traces: int, mean_response: float, training: TrainingSpec) -> Tokens:
+def training_tokens(
+    traces: int, mean_response: float, training: TrainingSpec, mean_prompt: float = PROMPT_TOKENS
+) -> Tokens:
     """Tokens of all epochs, and the steps they take."""
-    length = min(mean_response + PROMPT_TOKENS, training.context_length)
+    length = min(mean_response + mean_prompt, training.context_length)
     per_epoch = -(-traces // training.global_batch_size)
     steps = min(per_epoch * training.epochs, training.max_steps or per_epoch * training.epochs)
     return Tokens(training=round(traces * length * steps / per_epoch), steps=steps, mean_response=mean_response)

@@ -161,6 +161,12 @@ def test_a_broken_manifest_is_not_run(bench: Bench, capsys: pytest.CaptureFixtur
     assert "trainning" in capsys.readouterr().err
 
 
+def test_a_root_that_is_no_folder_is_an_error_in_a_line(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.root.touch()
+    assert bench.run() == 1
+    assert str(bench.root) in capsys.readouterr().err
+
+
 def test_a_job_that_waits_for_a_probe_says_what_to_run_first(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.write(teacher={"probeRef": {"name": "which"}})
     assert bench.run() == 65

@@ -5,11 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
-
-# A deadline in wall-clock time fails on a busy machine; the bootstrap makes an example cost milliseconds.
-settings.register_profile("evaluate", deadline=None, max_examples=50)
-settings.load_profile("evaluate")
 
 ResultsTable = Callable[..., pa.Table]
 
