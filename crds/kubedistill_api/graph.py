@@ -39,6 +39,18 @@ from kubedistill_api.stage import (
 Resource = DistillationJob | TeacherProbe
 
 
+RUN_FIELDS = {
+    "active_deadline_seconds",
+    "backoff_limit",
+    "output",
+    "priority_class_name",
+    "runtime_ref",
+    "suspend",
+    "ttl_seconds_after_finished",
+}
+"""Fields of a spec that say how a resource is run and not what it makes."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One stage of a plan."""
@@ -281,5 +293,8 @@ def _weights(model: ModelSource | None) -> ModelSource | None:
 
 
 def _manifest(resource: Resource) -> dict[str, object]:
-    return resource.model_dump(mode="json", by_alias=True, exclude={"status"}, exclude_unset=True)
+    """What the report is about; without how it is run, which may change without changing the report."""
+    manifest = resource.model_dump(mode="json", by_alias=True, exclude={"status", "spec"}, exclude_unset=True)
+    spec = resource.spec.model_dump(mode="json", by_alias=True, exclude=RUN_FIELDS, exclude_unset=True)
+    return manifest | {"spec": spec}
 

@@ -17,7 +17,7 @@ from kubedistill_runtime.engines.base import Completion, FinishReason, Request
 from kubedistill_runtime.sampling.concurrency import Load
 from kubedistill_runtime.verify.pool import usable_cores
 
-GATHER_S = 0.02
+GATHER_S = 0.05
 """A poll that has something waits this long for more: a call of Ray costs about a millisecond on either side."""
 POLL_S = 5.0
 """A poll that has nothing returns after this long, so that the driver sees the engine's load."""

@@ -60,7 +60,8 @@ def prepare(folder: Path, questions: list[dict[str, Any]], benchmark: list[dict[
     pq.write_table(pa.Table.from_pylist(questions, schema=QUESTIONS), folder / "questions.parquet")
     pq.write_table(
         pa.Table.from_pylist(
-            [{**row, "benchmark": "sums"} for row in benchmark], schema=QUESTIONS.append(pa.field("benchmark", "string"))
+            [{**row, "benchmark": "sums"} for row in benchmark],
+            schema=QUESTIONS.append(pa.field("benchmark", "string")),
         ),
         folder / "benchmarks.parquet",
     )

@@ -108,9 +108,7 @@ def test_as_many_engines_as_fit_into_the_pods() -> None:
     assert engines(EngineSpec(tensor_parallel_size=2), RoleSpec(replicas=2, gpus_per_replica=8)) == (8, 2)
 
 
-@pytest.mark.parametrize(
-    ("role", "says"), [(RoleSpec(), "have no GPUs"), (RoleSpec(gpus_per_replica=1), "has 1 GPUs")]
-)
+@pytest.mark.parametrize(("role", "says"), [(RoleSpec(), "have no GPUs"), (RoleSpec(gpus_per_replica=1), "has 1 GPUs")])
 def test_an_engine_larger_than_a_pod_is_the_users_mistake(role: RoleSpec, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         engines(EngineSpec(tensor_parallel_size=2), role)

@@ -9,6 +9,7 @@ import torch
 from tiny_runs import EOS, finish, rows, run, save_model, start, tiny_config, write_jsonl
 from transformers import AutoModelForCausalLM
 
+from kubedistill_runtime.train import parallel
 from kubedistill_runtime.train.batch import collate
 from kubedistill_runtime.train.checkpoint import committed_steps
 from kubedistill_runtime.train.loop import NonFiniteLoss, Trainer, train
@@ -49,6 +50,29 @@ def test_accumulated_micro_batches_equal_one_big_batch(make_job, undisturbed, wo
     job = make_job("accumulated", micro_batch_tokens=64, loss_chunk_tokens=7)
     train(job, world)
     assert losses(read_metrics(job.metrics_path)) == pytest.approx(losses(undisturbed), rel=1e-4)
+
+
+def test_gradients_reduced_after_each_micro_batch_give_the_same_losses_as_reduced_once(make_job, undisturbed):
+    once, each = (make_job(name, micro_batch_tokens=64) for name in ("once", "each"))
+    reduced_once = run(once, 2, unreduced=2**30)
+    reduced_each = run(each, 2, unreduced=0)
+    assert losses(reduced_each) == pytest.approx(losses(reduced_once), rel=1e-5)
+    assert losses(reduced_each) == pytest.approx(losses(undisturbed), rel=1e-4)
+
+
+def test_gradients_wait_for_the_last_micro_batch_only_where_they_are_small(monkeypatch):
+    class Root(torch.nn.Linear):
+        def set_requires_gradient_sync(self, reduces):
+            told.append(reduces)
+
+    told = []
+    root = Root(8, 8, bias=False)
+    root.register_parameter("frozen", torch.nn.Parameter(torch.zeros(100), requires_grad=False))
+    for most in (256, 255):
+        monkeypatch.setattr(parallel, "UNREDUCED_BYTES_MAX", most)
+        for last in (False, True):
+            parallel.accumulate(root, last)
+    assert told == [False, True, True, True]
 
 
 @pytest.mark.parametrize("kind", ["full", "selective"])

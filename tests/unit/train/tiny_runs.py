@@ -78,10 +78,10 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _process(rank: int, size: int, port: int, job_file: str, pause: float) -> None:
+def _process(rank: int, size: int, port: int, job_file: str, pause: float, unreduced: int | None) -> None:
     import torch.distributed as dist
 
-    from kubedistill_runtime.train import loop, worker
+    from kubedistill_runtime.train import loop, parallel, worker
 
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(max(size, 2)),
@@ -91,18 +91,24 @@ def _process(rank: int, size: int, port: int, job_file: str, pause: float) -> No
     if pause:
         step = loop.Trainer.step
         loop.Trainer.step = lambda self, number: (time.sleep(pause), step(self, number))[1]
+    if unreduced is not None:
+        parallel.UNREDUCED_BYTES_MAX = unreduced
     raise SystemExit(worker.main([job_file]))
 
 
-def start(job: Any, size: int, pause: float = 0.0) -> list[Any]:
-    """Starts the job's processes; `pause` seconds before each step leave time to kill them."""
+def start(job: Any, size: int, pause: float = 0.0, unreduced: int | None = None) -> list[Any]:
+    """Starts the job's processes; `pause` seconds before each step leave time to kill them.
+
+    `unreduced` replaces the bytes of gradients that may wait for the last micro-batch.
+    """
     job.output_dir.mkdir(parents=True, exist_ok=True)
     job_file = job.output_dir / "job.json"
     job_file.write_text(job.model_dump_json(by_alias=True))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = [FORKS.Process(target=_process, args=(r, size, port, str(job_file), pause)) for r in range(size)]
+    arguments = (size, port, str(job_file), pause, unreduced)
+    processes = [FORKS.Process(target=_process, args=(r, *arguments)) for r in range(size)]
     for process in processes:
         process.start()
     return processes
@@ -120,9 +126,9 @@ def finish(processes: list[Any], seconds: float = 120.0) -> list[int]:
             process.join()
 
 
-def run(job: Any, size: int = 1) -> list[dict[str, Any]]:
+def run(job: Any, size: int = 1, unreduced: int | None = None) -> list[dict[str, Any]]:
     """Runs a job to its end in `size` processes and returns its metrics."""
     from kubedistill_runtime.train.metrics import read_metrics
 
-    assert finish(start(job, size)) == [0] * size
+    assert finish(start(job, size, unreduced=unreduced)) == [0] * size
     return read_metrics(job.metrics_path)
