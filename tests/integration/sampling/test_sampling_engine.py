@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ENGINE_ENV, prepare, rows, run_stage, start_stage
+from sampling_stages import ENGINE_ENV, prepare, rows, run_stage, started_stage
 
 from kubedistill_api.data import EngineSpec, ModelSource, SamplingSpec, TeacherSampling
 from kubedistill_api.runtime import RoleSpec
@@ -40,12 +41,11 @@ def served() -> Iterator[Served]:
     os.environ.update(ENGINE_ENV)
     wanted = [Wanted([*(row["prompt"] for row in QUESTIONS), TOO_LONG], SAMPLING.max_tokens)]
     engine = ENGINE.model_copy(update={"max_model_len": 256})
-    with serving(model_path(TEACHER), engine, RoleSpec(), wanted) as one:
-        with asyncio.Runner() as runner:
-            runner.run(one.pool.start())
-            one.pool.runner = runner
-            yield one
-            runner.run(one.pool.close())
+    with serving(model_path(TEACHER), engine, RoleSpec(), wanted) as one, asyncio.Runner() as runner:
+        runner.run(one.pool.start())
+        one.pool.runner = runner
+        yield one
+        runner.run(one.pool.close())
 
 
 def draw(served: Served, folder: Path, rows: list[dict[str, Any]] = QUESTIONS, kill_at: int | None = None) -> list[Any]:
@@ -160,13 +160,12 @@ def test_a_stage_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_corp
     params = SampleParams(model=TEACHER, engine=ENGINE, sampling=SAMPLING, verification=VerificationSpec())
     inputs = {"prepare": prepare(tmp_path / "prepare", QUESTIONS, [])}
     folder = tmp_path / "sample"
-    process = start_stage(folder, params, inputs)
-    while len(before := _recorded(folder)) < 100:
-        assert process.poll() is None, (folder / "log").read_text()
-        time.sleep(0.05)
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    process.kill()
-    process.wait()
+    with started_stage(folder, params, inputs) as process:
+        while len(_recorded(folder)) < 100:
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        process.kill()
     assert len(family) > 4
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE], "processes outlive their stage"
@@ -189,7 +188,7 @@ def _recorded(folder: Path) -> dict[Any, float]:
     found: dict[Any, float] = {}
     for path in (folder / "traces").glob("*.arrow"):
         try:
-            table = pq.pa.ipc.open_file(path.read_bytes()).read_all()
+            table = pa.ipc.open_file(path.read_bytes()).read_all()
         except FileNotFoundError:  # became part of another meanwhile
             continue
         keys = zip(table["question_id"].to_pylist(), table["sample_index"].to_pylist(), strict=True)
@@ -197,7 +196,8 @@ def _recorded(folder: Path) -> dict[Any, float]:
     return found
 
 
-def test_the_baseline_gives_pass_rates_and_scores_in_one_engine_load(prepared: Path, tmp_path: Path) -> None:
+def test_the_baseline_gives_pass_rates_and_scores_in_one_engine_load(tmp_path: Path) -> None:
+    prepared = prepare(tmp_path / "prepare", rows("train", 20), rows("benchmark", 10))
     spec = SamplingSpec(samples=4, temperature=1.0, top_p=1.0, max_tokens=128)
     params = BaselineParams(
         model=ModelSource(uri="embedded://models/student"),
