@@ -71,7 +71,7 @@ class TrainingSpec(Model):
     and half of the matrix products, `full` recomputes whole layers. Default `full`. Ignored on a CPU."""
     compile: bool = False
     """Compile each decoder layer with torch.compile. Micro-batches are then padded to `microBatchTokens`. Default
-    false: it pays off in runs of more than a few minutes on a GPU."""
+    false: it pays off in runs of more than a few minutes on a GPU. Ignored on a CPU and with `attention: sdpa`."""
     attention: Literal["auto", "flash", "flex", "sdpa"] = "auto"
     """Kernel for packed attention. `auto`: flash attention on a GPU, one scaled-dot-product call per document on a
     CPU. `flex` and `sdpa` are for models and GPUs that flash attention does not take."""

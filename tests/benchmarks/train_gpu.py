@@ -1,341 +1,395 @@
-"""How much of a GPU the trainer uses: a 4B student (Qwen3-4B's shape, random weights), 16,384 packed tokens a step.
+"""Our trainer's step against a plain training loop on one GPU: tokens per second, model FLOPs utilisation, memory.
 
-Needs this source tree, torch and transformers, nothing else:
+    python -m tests.benchmarks.train_gpu [--json] [--steps N] [--context 16384] [--no-plain]
 
-    PYTHONPATH=runtime:crds python -m tests.benchmarks.train_gpu --json
+The model has the shape of Qwen3-4B and random weights; the traces are random tokens of realistic lengths (lognormal,
+about 6k tokens on average, cut to the context). Ours: fp32 master weights, bf16 compute, packed traces, chunked loss
+at the response tokens. Plain: the transformers model as it comes, fp32 weights under bf16 autocast, sdpa, one trace
+per forward pass, all logits, gradient checkpointing, fused AdamW. Both take the same steps over the same traces.
 
-Each variant runs in a process of its own: our trainer's parts under each activation checkpointing policy, and a plain
-loop (transformers' own model and loss, bf16 autocast, its gradient checkpointing, torch's AdamW). Without a GPU
-everything runs at a toy size, says so, and proves nothing but that it runs.
+Model FLOPs of a step, recomputation not counted:
+6 x (parameters of the decoder layers) x tokens + 6 x hidden x vocabulary x (tokens with loss)
++ 12 x layers x heads x head_dim x n**2 / 2 for each trace of n tokens.
 
-Model FLOPs count forward and backward once, whatever is recomputed: 6 per weight and token, and for attention the lower
-triangle of each document only. MFU is their share of the GPU's dense bf16 peak.
+It needs the source tree, torch and transformers. Without a GPU it runs a toy model on the CPU, which only shows that
+it runs: `toy` is then true and there is no utilisation.
 """
 
 import argparse
-import itertools
+import gc
 import json
+import math
+import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "crds"), str(ROOT / "runtime")]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "H800": 989e12, "B200": 2250e12, "A100": 312e12}
-"""Dense bf16 of the vendor's data sheets (SXM), by a part of the device's name."""
-WARM_UP_STEPS = 3
-PROMPT_TOKENS = 200
-OUT_OF_MEMORY = 77
-"""Exit code of a variant that did not fit."""
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
+from kubedistill_api.training import TrainingSpec  # noqa: E402
+from kubedistill_runtime.train.attention import NAME, choose_kernel, packed_attention, register  # noqa: E402
+from kubedistill_runtime.train.batch import collate  # noqa: E402
+from kubedistill_runtime.train.dataset import Example  # noqa: E402
+from kubedistill_runtime.train.loss import chunked_cross_entropy  # noqa: E402
+from kubedistill_runtime.train.model import Objective, checked, decoder_layers  # noqa: E402
+from kubedistill_runtime.train.optim import Optimizer  # noqa: E402
+from kubedistill_runtime.train.packing import pack  # noqa: E402
+from kubedistill_runtime.train.parallel import World, accumulate, join_world, leave_world, shard  # noqa: E402
 
-@dataclass(frozen=True)
-class Shape:
-    """A student and the documents of one micro-batch."""
+QWEN3_4B = {
+    "hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "head_dim": 128, "intermediate_size": 9728, "vocab_size": 151936, "tie_word_embeddings": True,
+    "max_position_embeddings": 40960,
+}  # fmt: skip
+TOY = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16, "intermediate_size": 128, "vocab_size": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+TOY_CONTEXT = 128
 
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head: int
-    intermediate: int
-    vocabulary: int
-    documents: tuple[int, ...]
+MEAN_SHARE = 6000 / 16384
+"""Mean trace length as a share of the context."""
+SIGMA = 0.7
+"""Spread of the lengths' logarithm: the longest twentieth of reasoning traces is about three times the median."""
 
-    @property
-    def tokens(self) -> int:
-        return sum(self.documents)
+PEAK_TFLOPS = {
+    "H200": 989, "H100 PCIe": 756, "H100": 989, "H800": 989, "H20": 148, "B200": 2250,
+    "A100": 312, "L40S": 362, "L4": 121,
+}  # fmt: skip
+"""Dense bf16 by the vendors' data sheets, for the first name that the device's name contains."""
 
-    def config(self) -> Any:
-        from transformers import Qwen3Config
-
-        return Qwen3Config(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            head_dim=self.head,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocabulary,
-            max_position_embeddings=max(40_960, self.tokens),
-            tie_word_embeddings=True,
-            use_cache=False,
-        )
-
-    def flops(self, targets: int) -> float:
-        """Model FLOPs of one step: forward and twice as much backward."""
-        attention_weights = self.hidden * self.head * (2 * self.heads + 2 * self.kv_heads)
-        weights = self.layers * (attention_weights + 3 * self.hidden * self.intermediate)
-        triangle = sum(n * n for n in self.documents) * 2 * self.heads * self.head * self.layers
-        return 3 * (2 * weights * self.tokens + 2 * self.hidden * self.vocabulary * targets + triangle)
+Step = Sequence[Example]
 
 
-QWEN3_4B = (2560, 36, 32, 8, 128, 9728, 151_936)
-TOY = (64, 2, 4, 2, 16, 128, 512)
-SHAPES = {
-    "one-trace": Shape(*QWEN3_4B, (16_384,)),
-    "mixed-traces": Shape(*QWEN3_4B, (7168, 4096, 2560, 1536, 1024)),
-    "toy": Shape(*TOY, (256, 128, 64)),
-}
+def peak_tflops(device: torch.device) -> tuple[float, str]:
+    """The GPU's dense bf16 peak and where it is from: the data sheet, or a big matrix product measured now."""
+    name = torch.cuda.get_device_name(device)
+    for known, peak in PEAK_TFLOPS.items():
+        if known in name:
+            return float(peak), "data sheet"
+    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * 8192**3 / timed(lambda: a @ b, device, 20) / 1e12, "measured matrix product"
 
 
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def peak_flops() -> float | None:
-    """The device's peak, None where it is not in the table."""
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name()
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
-
-
-def make_examples(shape: Shape, seed: int) -> list[Any]:
-    """Random traces whose inputs have the shape's lengths."""
-    from kubedistill_runtime.train.dataset import Example
-
-    dice = np.random.default_rng(seed)
-    prompt = min(PROMPT_TOKENS, min(shape.documents) // 2)
-    return [Example(dice.integers(0, shape.vocabulary, n + 1).astype(np.int32), prompt) for n in shape.documents]
-
-
-def seconds_of(work: Callable[[], Any], repeats: int, warm_up: int = WARM_UP_STEPS) -> float:
-    """Median seconds of `work`, the device waited for."""
-    taken = []
-    for number in range(warm_up + repeats):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+def timed(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Median seconds of `work`, after two calls that do not count (the first may compile)."""
+    seconds = []
+    for number in range(repeats + 2):
+        synchronize(device)
         started = time.perf_counter()
         work()
+        synchronize(device)
+        if number >= 2:
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def make_steps(count: int, traces: int, context: int, vocab: int) -> list[Step]:
+    """`count` steps of `traces` random traces; a twelfth of each trace, at most 512 tokens, is its prompt."""
+    rng = np.random.default_rng(0)
+    mu = math.log(MEAN_SHARE * context) - SIGMA**2 / 2
+
+    def trace() -> Example:
+        length = int(np.clip(rng.lognormal(mu, SIGMA), 24, context))
+        return Example(rng.integers(3, vocab, length).astype(np.int32), min(512, length // 12))
+
+    return [[trace() for _ in range(traces)] for _ in range(count)]
+
+
+def model_flops(config: Any, layer_parameters: int, step: Step) -> float:
+    """Floating-point operations of one step by the module's formula."""
+    tokens = sum(example.inputs for example in step)
+    head = 6 * config.hidden_size * config.vocab_size * sum(example.targets for example in step)
+    squares = sum(example.inputs**2 for example in step)
+    attention = 12 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * squares / 2
+    return 6 * layer_parameters * tokens + head + attention
+
+
+def make_model(config: Any, device: torch.device, attention: str) -> Any:
+    """The model with random fp32 weights, made on the device."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    return model.train()
+
+
+class Ours:
+    """The trainer's parts put together as `train.loop.Trainer` does, without files."""
+
+    def __init__(self, config: Any, args: argparse.Namespace, world: World, dtype: torch.dtype) -> None:
+        spec = TrainingSpec(context_length=args.context, micro_batch_tokens=args.tokens)
+        register()
+        self.kernel = choose_kernel(args.attention, world.device)
+        self.world, self.capacity = world, args.tokens
+        self.pad_to = args.tokens if args.compile else 0
+        model = checked(make_model(config, world.device, NAME))
+        self.objective = Objective(model, args.loss_chunk, compiled=args.compile)
+        self.root = shard(
+            self.objective, decoder_layers(model), world,
+            compute_dtype=dtype, checkpointing=args.checkpointing, compiled=args.compile,
+        )  # fmt: skip
+        self.optimizer = Optimizer(dict(model.named_parameters()), spec)
+        self.optimizer_seconds: list[float] = []
+
+    def packed(self, step: Step) -> list[list[Example]]:
+        bins = pack({i: example.inputs for i, example in enumerate(step)}, self.capacity, 1, 0.0)
+        return [[step[i] for i in members] for members in bins]
+
+    def __call__(self, step: Step) -> float:
+        valid = sum(example.targets for example in step)
+        loss = torch.zeros((), device=self.world.device)
+        micro_batches = self.packed(step)
+        for number, members in enumerate(micro_batches, start=1):
+            batch = collate(members, self.kernel, self.world.device, self.pad_to)
+            accumulate(self.root, last=number == len(micro_batches))
+            part = self.objective(batch, 1 / valid)
+            part.backward()
+            loss += part.detach()
+        synchronize(self.world.device)
+        started = time.perf_counter()
+        self.optimizer.clip()
+        self.optimizer.step(1e-5)
+        synchronize(self.world.device)
+        self.optimizer_seconds.append(time.perf_counter() - started)
+        return loss.item()
+
+
+class Plain:
+    """The loop one writes first."""
+
+    def __init__(self, config: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.model = make_model(config, device, "sdpa")
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.adamw = torch.optim.AdamW(self.model.parameters(), lr=1e-5, weight_decay=0.0, fused=True)
+        self.device, self.dtype = device, dtype
+
+    def __call__(self, step: Step) -> float:
+        valid = sum(example.targets for example in step)
+        loss = torch.zeros((), device=self.device)
+        for example in step:
+            ids = torch.from_numpy(example.token_ids.astype(np.int64)).to(self.device)[None]
+            labels = ids[0, 1:].clone()
+            labels[: example.prompt_tokens - 1] = -100
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits[0]
+                part = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / valid
+            del logits
+            part.backward()
+            loss += part.detach()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return loss.item()
+
+
+def measure(side: Callable[[Step], float], steps: Sequence[Step], warmup: int, device: torch.device) -> dict[str, Any]:
+    """Runs all steps, of which the first `warmup` do not count. Peak memory is that of the counted ones."""
+    started = time.perf_counter()
+    losses = [side(step) for step in steps[:warmup]]
+    synchronize(device)
+    warm = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = []
+    for step in steps[warmup:]:
+        begun = time.perf_counter()
+        losses.append(side(step))
+        synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    tokens = sum(example.inputs for step in steps[warmup:] for example in step)
+    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+    return {
+        "tokens_per_second": tokens / sum(seconds),
+        "seconds_per_step": statistics.mean(seconds),
+        "step_seconds": seconds,
+        "warmup_seconds": warm - started,
+        "peak_memory_gib": peak,
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
+
+
+def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns, or that the GPU's memory did not suffice."""
+    try:
+        return work()
+    except torch.cuda.OutOfMemoryError as error:
+        return {"out_of_memory": str(error).splitlines()[0]}
+    finally:
+        gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if number >= warm_up:
-            taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+            torch.cuda.empty_cache()
 
 
-def ours(shape: Shape, checkpointing: str, compiled: bool, kernel: str, repeats: int) -> dict[str, Any]:
-    """Whole steps of the trainer, then its parts by themselves."""
-    from kubedistill_runtime.train.attention import choose_kernel
-    from kubedistill_runtime.train.batch import collate
-    from kubedistill_runtime.train.model import Objective, decoder_layers, empty_model
-    from kubedistill_runtime.train.optim import Optimizer, local
-    from kubedistill_runtime.train.parallel import accumulate, join_world, leave_world, shard
+def part_seconds(config: Any, args: argparse.Namespace, members: Step, world: World, dtype: torch.dtype) -> dict:
+    """Seconds of one micro-batch's parts, forward and backward, each timed alone; layers' parts times the layers."""
+    device = world.device
+    batch = collate(members, choose_kernel(args.attention, device), device, args.tokens if args.compile else 0)
+    length, valid = len(batch.input_ids), len(batch.targets)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=device, dtype=dtype).mul_(0.5).requires_grad_()
+
+    def both(forward: Callable[[], torch.Tensor]) -> float:
+        def work() -> None:
+            out = forward()
+            out.backward(torch.ones_like(out))
+
+        return timed(work, device, 5)
+
+    heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    q, k, v = (random(1, length, n, size).transpose(1, 2) for n in (heads, groups, groups))
+    documents = batch.documents
+    layers = config.num_hidden_layers
+    anything = torch.nn.Identity()
+    attention = both(lambda: packed_attention(anything, q, k, v, None, documents=documents)[0]) * layers
+
+    whole = make_model(type(config)(**{**config.to_dict(), "num_hidden_layers": 1, "layer_types": None}), device, NAME)
+    layer = decoder_layers(whole)[0].to(dtype)
+    hidden = random(1, length, config.hidden_size)
+    rotary = whole.base_model.rotary_emb(hidden, batch.position_ids[None])
+    mlp_forward, layer_forward = layer.mlp.forward, layer.forward
+    if args.compile:
+        mlp_forward, layer_forward = torch.compile(mlp_forward), torch.compile(layer_forward)
+    mlp = both(lambda: mlp_forward(hidden)) * layers
+    one = both(
+        lambda: layer_forward(
+            hidden, position_ids=batch.position_ids[None], position_embeddings=rotary, documents=documents
+        )
+    )
+    weight, states = random(config.vocab_size, config.hidden_size), random(valid, config.hidden_size)
+    loss = both(
+        lambda: chunked_cross_entropy(
+            states, weight, batch.targets, scale=1 / valid, chunk=args.loss_chunk, compiled=args.compile
+        )
+    )
+    return {"attention": attention, "mlp": mlp, "projections_and_norms": one * layers - attention - mlp, "loss": loss}
+
+
+def ours(config: Any, args: argparse.Namespace, world: World, dtype: torch.dtype, steps: list[Step]) -> dict[str, Any]:
+    """Our side's figures, with the parts of a mean step in seconds."""
+    side = Ours(config, args, world, dtype)
+    result = measure(side, steps, args.warmup, world.device)
+    result["kernel"] = side.kernel
+    result["optimizer_seconds"] = statistics.mean(side.optimizer_seconds[args.warmup :])
+    counted = [side.packed(step) for step in steps[args.warmup :]]
+    result["micro_batches_per_step"] = statistics.mean(len(bins) for bins in counted)
+    result["largest_micro_batch"] = counted[0][0]
+    return result
+
+
+def parts_of(result: dict[str, Any], alone: dict[str, float]) -> dict[str, float]:
+    """Seconds of a mean step; `rest` has recomputation, embedding, FSDP's copies and the host's waiting."""
+    parts = {name: seconds * result["micro_batches_per_step"] for name, seconds in alone.items()}
+    parts["optimizer"] = result["optimizer_seconds"]
+    return parts | {"rest": result["seconds_per_step"] - sum(parts.values())}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.train_gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    parser.add_argument("--steps", type=int, default=5, help="steps that count")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument("--traces", type=int, default=12, help="traces of a step")
+    parser.add_argument("--context", type=int, default=16384, help="longest trace in tokens")
+    parser.add_argument("--tokens", type=int, help="tokens of a micro-batch; the context without")
+    parser.add_argument("--loss-chunk", type=int, default=2048, help="tokens whose logits exist at the same time")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
+    parser.add_argument("--checkpointing", choices=("full", "selective", "none"), default="selective")
+    parser.add_argument("--attention", choices=("auto", "flash", "flex", "sdpa"), default="auto")
+    parser.add_argument("--no-plain", action="store_true", help="leave out the plain loop")
+    parser.add_argument("--no-parts", action="store_true", help="leave out the times of the parts")
+    args = parser.parse_args(argv)
+
+    from transformers import Qwen3Config
 
     world = join_world("auto")
     try:
-        chosen = choose_kernel(kernel, world.device)
-        dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
-        model = empty_model(shape.config(), dtype).train()
-        objective = Objective(model, 2048, compiled=compiled)
-        root = shard(
-            objective,
-            decoder_layers(model),
-            world,
-            compute_dtype=dtype,
-            checkpointing=checkpointing,
-            compiled=compiled,
-        )
-        with torch.no_grad():
-            for parameter in model.parameters():
-                shard_of = local(parameter)
-                shard_of.normal_(0, 0.02) if parameter.ndim > 1 else shard_of.fill_(1.0)
-        spec = SimpleNamespace(
-            max_grad_norm=1.0, weight_decay=0.0, learning_rate=1e-5, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8
-        )
-        optimizer = Optimizer(dict(model.named_parameters()), spec)
-        batches = itertools.cycle(make_examples(shape, seed) for seed in range(4))
-
-        def step() -> None:
-            examples = next(batches)
-            batch = collate(examples, chosen, world.device)
-            accumulate(root, last=True)
-            objective(batch, 1 / sum(e.targets for e in examples)).backward()
-            optimizer.clip().item()
-            optimizer.step(1e-5)
-
-        seconds = seconds_of(step, repeats)
-        memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-
-        def without_optimizer() -> None:
-            examples = next(batches)
-            objective(collate(examples, chosen, world.device), 1.0 / shape.tokens).backward()
-            for parameter in model.parameters():
-                parameter.grad = None
-
-        both = seconds_of(without_optimizer, repeats, warm_up=1)
-        del optimizer
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        parts = measure_parts(shape, chosen, dtype, compiled, repeats)
-        known = sum(parts.values())
-        parts["optimizer and clipping"] = seconds - both
-        parts["norms, rotary, residuals, gathers, recomputation"] = both - known
-        return {"seconds": seconds, "kernel": chosen, "peak_memory_gib": round(memory, 1), "parts": parts}
+        toy = world.device.type != "cuda"
+        config = Qwen3Config(**(TOY if toy else QWEN3_4B))
+        args.context = min(args.context, TOY_CONTEXT) if toy else args.context
+        args.tokens = max(args.tokens or 0, args.context)
+        args.compile = not toy if args.compile is None else args.compile
+        result = benchmark(config, args, world, toy)
     finally:
         leave_world()
-
-
-def measure_parts(shape: Shape, kernel: str, dtype: torch.dtype, compiled: bool, repeats: int) -> dict[str, float]:
-    """Seconds of each kind of operation by itself, forward and backward, over all layers, nothing recomputed."""
-    from kubedistill_runtime.train.attention import make_documents, packed_attention
-    from kubedistill_runtime.train.loss import chunked_cross_entropy
-
-    here = device()
-    documents = make_documents(shape.documents, kernel, here)  # type: ignore[arg-type]
-
-    def leaf(*size: int) -> torch.Tensor:
-        return (torch.randn(*size, device=here, dtype=dtype) * 0.02).requires_grad_()
-
-    q_BHTD = leaf(1, shape.tokens, shape.heads, shape.head).transpose(1, 2)
-    k_BKTD, v_BKTD = (leaf(1, shape.tokens, shape.kv_heads, shape.head).transpose(1, 2) for _ in range(2))
-    holder = torch.nn.Module()
-
-    def attention() -> None:
-        out, _ = packed_attention(holder, q_BHTD, k_BKTD, v_BKTD, None, documents=documents)
-        torch.autograd.grad(out, (q_BHTD, k_BKTD, v_BKTD), torch.ones_like(out))
-
-    def product(inputs: int, outputs: int) -> Callable[[], None]:
-        x_TI, w_OI = leaf(shape.tokens, inputs), leaf(outputs, inputs)
-        grad_TO = torch.randn(shape.tokens, outputs, device=here, dtype=dtype)
-
-        def work() -> None:
-            torch.autograd.grad(torch.nn.functional.linear(x_TI, w_OI), (x_TI, w_OI), grad_TO)
-
-        return work
-
-    hidden_VE, weight_WE = leaf(shape.tokens, shape.hidden), leaf(shape.vocabulary, shape.hidden)
-    target_V = torch.randint(0, shape.vocabulary, (shape.tokens,), device=here)
-
-    def loss() -> None:
-        value = chunked_cross_entropy(hidden_VE, weight_WE, target_V, scale=1.0, chunk=2048, compiled=compiled)
-        torch.autograd.grad(value, (hidden_VE, weight_WE))
-
-    wide, narrow = shape.heads * shape.head, 2 * shape.kv_heads * shape.head
-    projections = [product(shape.hidden, wide + narrow), product(wide, shape.hidden)]
-    mlp = [product(shape.hidden, 2 * shape.intermediate), product(shape.intermediate, shape.hidden)]
-    return {
-        "attention": shape.layers * seconds_of(attention, repeats),
-        "attention's products": shape.layers * sum(seconds_of(work, repeats) for work in projections),
-        "mlp's products": shape.layers * sum(seconds_of(work, repeats) for work in mlp),
-        "loss": seconds_of(loss, repeats),
-    }
-
-
-def plain(shape: Shape, repeats: int) -> dict[str, Any]:
-    """The loop one would write: padding-free batch by position ids, all logits at once."""
-    from transformers import AutoModelForCausalLM
-
-    here = device()
-    on_gpu = here.type == "cuda"
-    with here:
-        model = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.float32, attn_implementation="sdpa")
-    model.train()
-    model.gradient_checkpointing_enable()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    batches = itertools.cycle(make_examples(shape, seed) for seed in range(4))
-
-    def step() -> None:
-        examples = next(batches)
-        ids = torch.cat([torch.from_numpy(e.token_ids[:-1].astype(np.int64)) for e in examples]).to(here)
-        labels = torch.cat([torch.from_numpy(e.token_ids[1:].astype(np.int64)) for e in examples]).to(here)
-        positions = torch.cat([torch.arange(e.inputs) for e in examples]).to(here)
-        prompt = torch.cat([torch.arange(e.inputs) < e.prompt_tokens - 1 for e in examples]).to(here)
-        with torch.autocast(here.type, torch.bfloat16, enabled=on_gpu):
-            logits = model(input_ids=ids[None], position_ids=positions[None]).logits[0]
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels.masked_fill(prompt, -100))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    seconds = seconds_of(step, repeats)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
-    return {"seconds": seconds, "kernel": "sdpa", "peak_memory_gib": round(memory, 1), "parts": {}}
-
-
-def run_variant(name: str, shape_name: str, kernel: str, repeats: int) -> int:
-    """One variant in this process; prints its figures."""
-    shape = SHAPES[shape_name]
-    try:
-        if name == "plain":
-            figures = plain(shape, repeats)
-        else:
-            checkpointing, _, compiled = name.partition("+")
-            figures = ours(shape, checkpointing, compiled == "compile", kernel, repeats)
-    except torch.OutOfMemoryError:
-        return OUT_OF_MEMORY
-    targets = sum(example.targets for example in make_examples(shape, 0))
-    flops, peak = shape.flops(targets), peak_flops()
-    figures |= {
-        "tokens_per_second": round(shape.tokens / figures["seconds"]),
-        "model_tflops": round(flops / figures["seconds"] / 1e12, 3),
-        "mfu": round(flops / figures["seconds"] / peak, 4) if peak else None,
-        "parts": {part: round(seconds, 4) for part, seconds in figures["parts"].items()},
-        "seconds": round(figures["seconds"], 4),
-    }
-    print(json.dumps(figures), flush=True)
+    if not args.json:
+        print(summary(result))
+    print(json.dumps(result), flush=True)
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print each variant as it is measured and, with --json, one line of JSON."""
-    parser = argparse.ArgumentParser(description="tokens per second and model FLOPs utilisation of a 4B student")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps per variant")
-    parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES), help="default: both 16k shapes, or the toy")
-    parser.add_argument("--kernel", choices=["auto", "flash", "flex", "sdpa"], default="auto")
-    parser.add_argument(
-        "--variants",
-        nargs="+",
-        default=["none+compile", "selective+compile", "full+compile", "full", "plain"],
-        help="<none|selective|full>[+compile], or plain",
-    )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.worker:
-        return run_variant(args.worker, args.shapes[0], args.kernel, args.steps)
-    on_gpu = torch.cuda.is_available()
-    shapes = args.shapes or (["mixed-traces", "one-trace"] if on_gpu else ["toy"])
-    variants = args.variants
-    if not on_gpu:
-        print("no GPU here: a toy size on the CPU, without compilation; the figures mean nothing", flush=True)
-        variants = list(dict.fromkeys(variant.removesuffix("+compile") for variant in variants))
-    results = []
-    for shape, variant in itertools.product(shapes, variants):
-        command = [sys.executable, "-m", "tests.benchmarks.train_gpu", "--worker", variant, "--shapes", shape]
-        command += ["--kernel", args.kernel, "--steps", str(args.steps)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode == OUT_OF_MEMORY:
-            figures: dict[str, Any] = {"failed": "out of memory"}
-        elif done.returncode:
-            figures = {"failed": f"exit code {done.returncode}"}
-        else:
-            figures = json.loads(done.stdout.splitlines()[-1])
-        results.append({"shape": shape, "variant": variant, **figures})
-        print(json.dumps(results[-1]), flush=True)
-    if args.json:
-        best = max((r for r in results if "seconds" in r), key=lambda r: r["model_tflops"], default=None)
-        print(
-            json.dumps(
-                {
-                    "benchmark": "train_gpu",
-                    "device": torch.cuda.get_device_name() if on_gpu else "cpu, toy size",
-                    "torch": torch.__version__,
-                    "shapes": {name: asdict(SHAPES[name]) for name in shapes},
-                    "mfu": best["mfu"] if best else None,
-                    "results": results,
-                }
-            )
-        )
-    return 0 if all("failed" not in r or r["failed"] == "out of memory" for r in results) else 1
+def benchmark(config: Any, args: argparse.Namespace, world: World, toy: bool) -> dict[str, Any]:
+    """All figures of one run."""
+    device = world.device
+    dtype = torch.float32 if toy else torch.bfloat16
+    steps = make_steps(args.warmup + args.steps, args.traces, args.context, config.vocab_size)
+    mean_length = statistics.mean(example.inputs for step in steps for example in step)
+    result: dict[str, Any] = {
+        "toy": toy,
+        "device": "cpu" if toy else torch.cuda.get_device_name(device),
+        "torch": torch.__version__,
+        "settings": {key: value for key, value in vars(args).items() if key != "json"},
+        "mean_trace_tokens": mean_length,
+        "ours": attempt(lambda: ours(config, args, world, dtype, steps)),
+    }
+    largest = result["ours"].pop("largest_micro_batch", None)
+    if largest and not args.no_parts:
+        alone = attempt(lambda: part_seconds(config, args, largest, world, dtype))
+        result["parts_seconds"] = alone if "out_of_memory" in alone else parts_of(result["ours"], alone)
+    if not args.no_plain:
+        result["plain"] = attempt(lambda: measure(Plain(config, device, dtype), steps, args.warmup, device))
+        rates = [result[side].get("tokens_per_second") for side in ("ours", "plain")]
+        result["ratio"] = rates[0] / rates[1] if all(rates) else None
+    if not toy:
+        result["peak_tflops"], result["peak_from"] = peak_tflops(device)
+        layers = decoder_layers(make_model(config, torch.device("meta"), "sdpa"))
+        count = sum(p.numel() for p in layers.parameters())
+        flops = sum(model_flops(config, count, step) for step in steps[args.warmup :])
+        for side in ("ours", "plain"):
+            if "step_seconds" in result.get(side, {}):
+                tflops = flops / sum(result[side]["step_seconds"]) / 1e12
+                result[side] |= {"tflops": tflops, "mfu": tflops / result["peak_tflops"]}
+    return result
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The figures for a reader."""
+    lines = [
+        f"{result['device']}, torch {result['torch']}, traces of {result['mean_trace_tokens']:.0f} tokens on average"
+    ]
+    if result["toy"]:
+        lines.append("no GPU: a toy model on the CPU, whose figures say nothing about training on a GPU")
+    for side in ("ours", "plain"):
+        figures = result.get(side)
+        if figures and "out_of_memory" in figures:
+            lines.append(f"{side}: out of memory ({figures['out_of_memory']})")
+        elif figures:
+            line = f"{side}: {figures['tokens_per_second']:.0f} tokens/s"
+            if "mfu" in figures:
+                line += f", {figures['tflops']:.0f} TFLOP/s, MFU {figures['mfu']:.1%} of {result['peak_tflops']:.0f}"
+                line += f" ({result['peak_from']}), {figures['peak_memory_gib']:.1f} GiB"
+            lines.append(line)
+    for name, seconds in result.get("parts_seconds", {}).items():
+        lines.append(f"  {name}: {seconds:.3f} s a step" if isinstance(seconds, float) else f"  parts: {seconds}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ the teacher drew where they mean the same to the student: encoding text again ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from kubedistill_runtime.errors import BadInput
 
@@ -35,6 +36,23 @@ class Encoded:
     """Ends with the student's end-of-sequence token."""
     as_drawn: bool
     """The response's ids are the teacher's own."""
+
+
+def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model's folder. Raises BadInput when it cannot be loaded.
+
+    `AutoTokenizer` imports torch and the models, 15 s of CPU time; a `tokenizer.json` needs none of it.
+    """
+    try:
+        if (path / "tokenizer.json").exists() and not trust_remote_code:
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(path)
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: the tokenizer cannot be loaded: {error}") from error
 
 
 def chat_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[str, list[int]]:

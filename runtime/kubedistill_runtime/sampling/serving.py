@@ -9,7 +9,7 @@ from typing import Any
 
 from kubedistill_api.data import EngineSpec
 from kubedistill_api.runtime import RoleSpec
-from kubedistill_runtime.data.encoding import chat_prompt, full_response
+from kubedistill_runtime.data.encoding import chat_prompt, full_response, load_tokenizer
 from kubedistill_runtime.data.models import context_length
 from kubedistill_runtime.engines.vllm_engine import EngineConfig
 from kubedistill_runtime.errors import BadInput
@@ -40,12 +40,7 @@ class Prompter:
     """The model's tokenizer: prompts to token ids, token ids to responses."""
 
     def __init__(self, path: Path, *, trust_remote_code: bool) -> None:
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{path}: the tokenizer cannot be loaded: {error}") from error
+        self._tokenizer: Any = load_tokenizer(path, trust_remote_code=trust_remote_code)
         self._special = frozenset(self._tokenizer.all_special_ids)
 
     def prompt(self, text: str) -> Prompt:

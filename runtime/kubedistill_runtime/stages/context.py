@@ -68,9 +68,7 @@ class StageContext:
             )
         return path
 
-    def progress(
-        self, done: float, total: float | None, unit: str, message: str = "", *, force: bool = False
-    ) -> None:
+    def progress(self, done: float, total: float | None, unit: str, message: str = "", *, force: bool = False) -> None:
         """Tells how far the stage is; cheap enough to call for every item."""
         now = time.monotonic()
         if not force and now - self._last_report < PROGRESS_EVERY_S:

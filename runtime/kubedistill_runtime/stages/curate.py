@@ -77,7 +77,9 @@ def _with_units(trace: Trace) -> Trace:
     """A trace of an endpoint that gives no token ids is compared by its words."""
     if len(trace.response_token_ids) or not trace.response:
         return trace
-    return replace(trace, response_token_ids=array("I", (zlib.crc32(p.encode()) for p in _PIECE.findall(trace.response))))
+    return replace(
+        trace, response_token_ids=array("I", (zlib.crc32(p.encode()) for p in _PIECE.findall(trace.response)))
+    )
 
 
 @contextlib.contextmanager
@@ -143,9 +145,7 @@ def _question_fates(outcome: Outcome) -> pa.Table:
         for fate in outcome.questions
     ]
     types = {"pass_rate": pa.float64(), "exact": pa.bool_(), "min_distance": pa.float64()}
-    schema = pa.schema(
-        [(name, types.get(name, pa.bool_() if name == "kept" else pa.string())) for name in rows[0]]
-    )
+    schema = pa.schema([(name, types.get(name, pa.bool_() if name == "kept" else pa.string())) for name in rows[0]])
     return pa.Table.from_pylist(rows, schema=schema)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kubedistill_api.stage import ExitCode, StageResult, TrainParams
 from kubedistill_api.status import Usage
-from kubedistill_runtime.data.encoding import chat_prompt, encode
+from kubedistill_runtime.data.encoding import chat_prompt, encode, load_tokenizer
 from kubedistill_runtime.data.models import model_path
 from kubedistill_runtime.data.storage import fsync_folder
 from kubedistill_runtime.errors import BadInput, TryAgain
@@ -31,7 +31,7 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     """Leaves model/ and metrics.jsonl. Continues from the newest checkpoint in the stage's folder, if there is one."""
     student = Path(model_path(params.model))
     context.progress(0, None, "steps", "encoding the corpus", force=True)
-    corpus, as_drawn = _encode(context, student)
+    corpus, as_drawn = _encode(context, params, student)
     job = TrainJob(model_path=student, corpus_path=corpus, output_dir=context.folder, training=params.training)
     job_file = context.folder / "job.json"
     job_file.write_text(job.model_dump_json(by_alias=True, indent=1))
@@ -39,16 +39,17 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     summary = json.loads(job.summary_path.read_text())
     return context.finish(
         {"model": job.model_dir, "metrics": job.metrics_path},
-        metrics={"responses_as_drawn": as_drawn, **{k: v for k, v in summary.items() if isinstance(v, int | float | str)}},
+        metrics={
+            "responses_as_drawn": as_drawn,
+            **{k: v for k, v in summary.items() if isinstance(v, int | float | str)},
+        },
         usage=Usage(training_tokens=int(summary.get("tokens", 0))),
     )
 
 
-def _encode(context: StageContext, student: Path) -> tuple[Path, int]:
+def _encode(context: StageContext, params: TrainParams, student: Path) -> tuple[Path, int]:
     """The corpus as token ids of the student, and how many responses kept the ids that the teacher drew."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = load_tokenizer(student, trust_remote_code=params.model.trust_remote_code)
     rows = pq.read_table(
         context.artifact("curate", "corpus"),
         columns=["question_id", "sample_index", "prompt", "response", "response_token_ids"],

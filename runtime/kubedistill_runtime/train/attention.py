@@ -19,7 +19,19 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from kubedistill_runtime.errors import BadInput
 
+try:
+    from flash_attn import flash_attn_varlen_func
+except ImportError:
+    flash_attn_varlen_func = None
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
 NAME = "kubedistill_packed"
+VARLEN_OPTIONS = frozenset(signature(varlen_attn).parameters) if varlen_attn else frozenset()
+"""What this torch's `varlen_attn` takes: 2.10 knows `is_causal`, from 2.11 on it is a window. Looked up here, because a
+compiled layer cannot."""
 Kernel = Literal["flash_attn", "varlen", "flex", "sdpa"]
 
 
@@ -62,12 +74,10 @@ def choose_kernel(wanted: str, device: torch.device) -> Kernel:
         return "sdpa"
     if wanted in ("flex", "sdpa"):
         return "flex" if wanted == "flex" else "sdpa"
-    for kernel in ("flash_attn", "varlen"):
-        try:
-            _flash_attn() if kernel == "flash_attn" else _varlen()
-        except ImportError:
-            continue
-        return kernel  # type: ignore[return-value]
+    if flash_attn_varlen_func:
+        return "flash_attn"
+    if varlen_attn:
+        return "varlen"
     if wanted == "flash":
         raise BadInput("attention: flash needs the package flash-attn or a torch with torch.nn.attention.varlen")
     return "flex"
@@ -104,18 +114,39 @@ def packed_attention(
     if documents.kernel == "flex":
         return _flex(q_BHTD, k_BKTD, v_BKTD, documents, scaling, window, softcap), None
     q_THD, k_TKD, v_TKD = (x.transpose(1, 2)[0] for x in (q_BHTD, k_BKTD, v_BKTD))
-    sides = (window - 1, 0) if window else (-1, 0)
     starts, longest = documents.starts, documents.longest
     if documents.kernel == "flash_attn":
-        out_THD = _flash_attn()(
+        sides = (window - 1, 0) if window else (-1, -1)
+        out_THD = flash_attn_varlen_func(
             q_THD, k_TKD, v_TKD, starts, starts, longest, longest, softmax_scale=scaling, causal=True,
-            window_size=sides if window else (-1, -1), softcap=softcap or 0.0,
+            window_size=sides, softcap=softcap or 0.0,
         )  # fmt: skip
     else:
-        if softcap:
-            raise BadInput("this model caps its attention scores: use attention: flex, or install flash-attn")
-        out_THD = _varlen()(q_THD, k_TKD, v_TKD, starts, starts, longest, longest, scaling, sides)
+        out_THD = _varlen(q_THD, k_TKD, v_TKD, documents, scaling, window, softcap)
     return out_THD[None], None
+
+
+def _varlen(
+    q_THD: Tensor,
+    k_TKD: Tensor,
+    v_TKD: Tensor,
+    documents: Documents,
+    scale: float | None,
+    window: int,
+    softcap: float | None,
+) -> Tensor:
+    if softcap:
+        raise BadInput("this model caps its attention scores: use attention: flex, or install flash-attn")
+    if "window_size" in VARLEN_OPTIONS:
+        options: dict[str, Any] = {"scale": scale, "window_size": (window - 1, 0) if window else (-1, 0)}
+    elif window:
+        raise BadInput("sliding windows need torch 2.11 or later, or the package flash-attn")
+    else:
+        options = {"is_causal": True} | ({"scale": scale} if "scale" in VARLEN_OPTIONS else {})
+    if "enable_gqa" in VARLEN_OPTIONS:
+        options["enable_gqa"] = q_THD.shape[1] != k_TKD.shape[1]
+    starts, longest = documents.starts, documents.longest
+    return varlen_attn(q_THD, k_TKD, v_TKD, starts, starts, longest, longest, **options)
 
 
 def _per_document(
@@ -197,31 +228,6 @@ def _block_mask(documents: Documents, window: int) -> Any:
 
     count = len(document_of_T)
     return create_block_mask(same_document_and_past, None, None, count, count, device=str(document_of_T.device))
-
-
-@cache
-def _flash_attn() -> Any:
-    from flash_attn import flash_attn_varlen_func
-
-    return flash_attn_varlen_func
-
-
-@cache
-def _varlen() -> Any:
-    """`varlen_attn` under one signature: torch 2.10 says `is_causal`, from 2.11 on it is a window."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    known = signature(varlen_attn).parameters
-
-    def attend(q, k, v, cu_q, cu_k, max_q, max_k, scale, sides):  # type: ignore[no-untyped-def]
-        if "window_size" not in known:
-            if sides != (-1, 0):
-                raise BadInput("sliding windows need torch 2.11 or later, or the package flash-attn")
-            return varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, is_causal=True)
-        options = {"enable_gqa": q.shape[1] != k.shape[1]} if "enable_gqa" in known else {}
-        return varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=sides, **options)
-
-    return attend
 
 
 def register() -> None:

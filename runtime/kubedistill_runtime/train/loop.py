@@ -70,6 +70,8 @@ class Trainer:
         self.export_dtype = export_dtype(self.config)
         self.kernel: Kernel = choose_kernel(spec.attention, world.device)
         on_gpu = world.device.type == "cuda"
+        # One call per document is another program for each batch, which cannot be compiled once.
+        compiled = spec.compile and on_gpu and self.kernel != "sdpa"
         dtype = compute_dtype(job, world.device)
         torch.manual_seed(spec.seed)
         if world.is_first:
@@ -79,14 +81,14 @@ class Trainer:
         if spec.lora:
             add_adapters(self.model, spec.lora)
         self.model.train()
-        self.objective = Objective(self.model, spec.loss_chunk_tokens, compiled=spec.compile and on_gpu)
+        self.objective = Objective(self.model, spec.loss_chunk_tokens, compiled=compiled)
         self.root = shard(
             self.objective,
             decoder_layers(self.model),
             world,
             compute_dtype=dtype,
             checkpointing=spec.activation_checkpointing if on_gpu else "none",
-            compiled=spec.compile,
+            compiled=compiled,
         )
         self.optimizer = Optimizer(dict(self.model.named_parameters()), spec)
         self.plan = Plan(
@@ -98,7 +100,7 @@ class Trainer:
             self._quadratic_cost(),
         )
         self.total = total_steps(job, self.plan)
-        self.pad_to = spec.packed_tokens if spec.compile and on_gpu else 0
+        self.pad_to = spec.packed_tokens if compiled else 0
 
     def step(self, step: int) -> dict[str, Any]:
         """Runs one optimiser step (from 0). Returns its row of metrics; `seconds` covers the whole step.

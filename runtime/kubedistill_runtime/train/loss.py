@@ -40,7 +40,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         weight_WE: Tensor,
         bias_W: Tensor | None,
         target_V: Tensor,
-        scale: float,
+        scale: float | Tensor,
         chunk: int,
         head: Head,
         kernel: Any,
@@ -86,7 +86,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return *grads, None, None, None, None, None
 
 
-def _loss_and_gradient(logits_CW: Tensor, target_C: Tensor, scale: float, head: Head) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(logits_CW: Tensor, target_C: Tensor, scale: float | Tensor, head: Head) -> tuple[Tensor, Tensor]:
     """Scaled loss sum and its gradient with respect to the raw logits, in fp32."""
     z_CW = logits_CW.float()
     if head.multiplier != 1.0:
@@ -110,7 +110,7 @@ def chunked_cross_entropy(
     weight_WE: Tensor,
     target_V: Tensor,
     *,
-    scale: float,
+    scale: float | Tensor,
     chunk: int,
     bias_W: Tensor | None = None,
     head: Head = Head(),
@@ -123,6 +123,9 @@ def chunked_cross_entropy(
     `compiled` fuses the element-wise part, which is worth its compile time on a GPU.
     """
     kernel = _compiled_kernel() if compiled else _loss_and_gradient
+    if compiled:
+        # A number that differs from step to step would be compiled in, again at each step.
+        scale = hidden_VE.new_full((), scale, dtype=torch.float32)
     return ChunkedCrossEntropy.apply(hidden_VE, weight_WE, bias_W, target_V, scale, chunk, head, kernel)
 
 

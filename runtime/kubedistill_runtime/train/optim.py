@@ -7,16 +7,18 @@ checkpoint that any number of ranks can load.
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from kubedistill_api.training import TrainingSpec
+if TYPE_CHECKING:
+    from kubedistill_api.training import TrainingSpec
 
 
-def learning_rate(spec: TrainingSpec, step: int, total: int) -> float:
+def learning_rate(spec: "TrainingSpec", step: int, total: int) -> float:
     """Rate of a step (from 0) among `total`: linear warm-up, then cosine to `min_lr_ratio`, or constant."""
     warmup = math.ceil(spec.warmup_ratio * total)
     if step < warmup:
@@ -36,7 +38,7 @@ def local(tensor: Tensor) -> Tensor:
 class Optimizer:
     """AdamW on the trainable parameters of a sharded model."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainingSpec) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], spec: "TrainingSpec") -> None:
         self.max_grad_norm = spec.max_grad_norm
         self.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
         self.shards = {name: nn.Parameter(local(p.detach())) for name, p in self.parameters.items()}

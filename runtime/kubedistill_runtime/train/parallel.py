@@ -5,9 +5,8 @@ full precision, is broadcast, and is sharded on the spot, so no device ever hold
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -155,11 +154,21 @@ def _fill(source: torch.Tensor, world: World, dtype: torch.dtype) -> torch.Tenso
 
 
 def _prepare(layer: nn.Module, checkpointing: str, compiled: bool) -> None:
+    # Compiled is the function that checkpoints, not the layer: FSDP's hooks end a graph, and what is then traced on its
+    # own is torch's checkpoint function, which the compiler skips together with everything below it.
+    forward = layer.forward
     if checkpointing != "none":
-        context = {"context_fn": _selective_contexts} if checkpointing == "selective" else {}
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, **context)
-    if compiled:
-        layer.compile()
+        forward = _recomputed(forward, checkpointing)
+    layer.forward = torch.compile(forward) if compiled else forward
+
+
+def _recomputed(forward: Callable[..., Any], checkpointing: str) -> Callable[..., Any]:
+    context = {"context_fn": _selective_contexts} if checkpointing == "selective" else {}
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **context, **kwargs)
+
+    return run
 
 
 def _prefetch(units: Sequence[FSDPModule]) -> None:

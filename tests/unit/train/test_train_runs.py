@@ -86,6 +86,26 @@ def test_recomputed_activations_give_the_same_losses(make_job, undisturbed, worl
     assert losses(read_metrics(job.metrics_path)) == losses(undisturbed)
 
 
+@pytest.mark.parametrize("kind", ["none", "full", "selective"])
+def test_layers_are_compiled_also_where_their_activations_are_recomputed(
+    make_job, undisturbed, world, monkeypatch, kind
+):
+    from kubedistill_runtime.train import loop
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    graphs = []
+    compiles, shards = torch.compile, loop.shard
+    monkeypatch.setattr("torch.compile", lambda function: compiles(function, backend=backend))
+    monkeypatch.setattr(loop, "shard", lambda *a, **options: shards(*a, **(options | {"checkpointing": kind})))
+    torch._dynamo.reset()
+    trainer = Trainer(make_job(kind, compile=True), world)
+    assert trainer.step(0)["loss"] == pytest.approx(losses(undisturbed)[0], rel=1e-4)
+    assert len(graphs) == 1, "one graph for all layers"
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(make_job, undisturbed):
     job = make_job("killed")
     processes = start(job, 1, pause=0.25)
