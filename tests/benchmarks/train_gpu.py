@@ -233,6 +233,7 @@ def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except torch.cuda.OutOfMemoryError as error:
         return {"out_of_memory": str(error).splitlines()[0]}
     finally:
+        torch._dynamo.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -258,8 +259,7 @@ def part_seconds(config: Any, args: argparse.Namespace, members: Step, world: Wo
     q, k, v = (random(1, length, n, size).transpose(1, 2) for n in (heads, groups, groups))
     documents = batch.documents
     layers = config.num_hidden_layers
-    anything = torch.nn.Identity()
-    attention = both(lambda: packed_attention(anything, q, k, v, None, documents=documents)[0]) * layers
+    attention = both(lambda: packed_attention(torch.nn.Identity(), q, k, v, None, documents=documents)[0]) * layers
 
     whole = make_model(type(config)(**{**config.to_dict(), "num_hidden_layers": 1, "layer_types": None}), device, NAME)
     layer = decoder_layers(whole)[0].to(dtype)
@@ -311,7 +311,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--context", type=int, default=16384, help="longest trace in tokens")
     parser.add_argument("--tokens", type=int, help="tokens of a micro-batch; the context without")
     parser.add_argument("--loss-chunk", type=int, default=2048, help="tokens whose logits exist at the same time")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="default: unless sdpa computes attention"
+    )
     parser.add_argument("--checkpointing", choices=("full", "selective", "none"), default="selective")
     parser.add_argument("--attention", choices=("auto", "flash", "flex", "sdpa"), default="auto")
     parser.add_argument("--no-plain", action="store_true", help="leave out the plain loop")
@@ -326,7 +328,9 @@ def main(argv: list[str] | None = None) -> int:
         config = Qwen3Config(**(TOY if toy else QWEN3_4B))
         args.context = min(args.context, TOY_CONTEXT) if toy else args.context
         args.tokens = max(args.tokens or 0, args.context)
-        args.compile = not toy if args.compile is None else args.compile
+        # As the trainer does: with one call per document every batch would be another program.
+        compilable = choose_kernel(args.attention, world.device) != "sdpa"
+        args.compile = compilable and args.compile is not False
         result = benchmark(config, args, world, toy)
     finally:
         leave_world()

@@ -124,6 +124,8 @@ class VllmPool:
 
     async def _serve(self, slot: _Slot) -> None:
         """Keeps one engine alive and carries what it answers, until it cannot be helped."""
+        import ray
+
         try:
             while True:
                 failure = await self._one_life(slot)
@@ -134,6 +136,9 @@ class VllmPool:
                 self.stats.restarts += 1
                 log.warning("engine %d died and is started again: %s", slot.number, failure.message)
                 slot.actor = self._spawn()
+        except ray.exceptions.RayError as error:
+            self._tell(TryAgain(f"Ray failed: {_first_line(error)}"))
+            return
         except Exception as error:
             self._tell(error)
             return
@@ -161,6 +166,7 @@ class VllmPool:
         except TimeoutError as error:
             raise TryAgain(f"Ray found no place for an engine of {self._gpus} GPUs in {SCHEDULE_S:.0f} s") from error
         except ray.exceptions.RayActorError as error:
+            ray.kill(actor)  # it may only be out of reach, and would hold on to its GPUs
             return Failure(f"its process ended ({_first_line(error)})", bad_input=False)
 
     def _welcome(self, slot: _Slot, info: EngineInfo) -> None:
@@ -217,7 +223,8 @@ def _first_line(error: Exception) -> str:
 def _check_gpus(count: int, gpus: int) -> None:
     import ray
 
-    total = int(ray.cluster_resources().get("GPU", 0))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    total = int(resources.get("GPU", 0))
     if gpus and total < gpus:
         raise BadInput(
             f"engine.tensorParallelSize x engine.pipelineParallelSize asks for {gpus} GPUs, but there are {total}; "

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kubedistill_runtime.engines import leash
+from kubedistill_runtime.errors import TryAgain
 from kubedistill_runtime.verify.pool import usable_cores
 
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -30,7 +31,7 @@ SETTINGS = {
 def ray_cluster(num_cpus: int | None = None) -> Iterator[None]:
     """Ray, initialised. A cluster of its own ends with the context, and at once when the driver is killed.
 
-    An initialised Ray is used as it is, and left so.
+    An initialised Ray is used as it is, and left so. Raises TryAgain when RAY_ADDRESS does not answer.
     """
     for name, value in SETTINGS.items():  # Ray reads them when it is imported
         os.environ.setdefault(name, value)
@@ -42,7 +43,10 @@ def ray_cluster(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
     elif "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ray.exceptions.RayError) as error:
+            raise TryAgain(f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: no Ray cluster answers: {error}") from error
         try:
             yield
         finally:

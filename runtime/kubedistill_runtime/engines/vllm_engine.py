@@ -23,6 +23,8 @@ POLL_S = 5.0
 """A poll that has nothing returns after this long, so that the driver sees the engine's load."""
 LEAVE_S = 30.0
 """An engine that died waits this long for the driver to read why."""
+MESSAGE_CHARS = 600
+"""An engine's error is cut to this: some of vLLM's print every setting there is."""
 CPU_KV_BYTES = 4 * 2**30
 """KV cache on the CPU at most, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
 CPU_KV_SHARE = 0.25
@@ -144,7 +146,7 @@ class VllmEngine:
     def _fail(self, error: Exception, *, bad_input: bool) -> None:
         traceback.print_exc()
         with self._changed:
-            self._failure = Failure(f"{type(error).__name__}: {error}", bad_input)
+            self._failure = Failure(_told(error), bad_input)
             self._changed.notify_all()
         time.sleep(LEAVE_S)
         os._exit(1)  # a live actor with a dead engine would be asked again and again
@@ -156,7 +158,7 @@ class VllmEngine:
 
         outer = self
 
-        class Gauges(StatLoggerBase):  # type: ignore[misc]
+        class Gauges(StatLoggerBase):
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
                 pass
 
@@ -250,6 +252,13 @@ class VllmEngine:
                     self._completions.extend(ended)
                     self._finished += len(ended)
                     self._changed.notify_all()
+
+
+def _told(error: Exception) -> str:
+    """What an error says, without the web pages and settings that pydantic and vLLM print with it."""
+    errors = getattr(error, "errors", None)
+    text = str(errors()[0]["msg"]) if callable(errors) else str(error)
+    return f"{type(error).__name__}: {text[:MESSAGE_CHARS]}"
 
 
 def _finish_reason(reason: str | None) -> FinishReason:

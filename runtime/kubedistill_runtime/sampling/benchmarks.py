@@ -31,6 +31,7 @@ def score_on_benchmarks(
     path = context.folder / RESULTS_FILE
     if path.exists():
         return path
+    context.progress(0, None, "traces", "starting the engines", force=True)
     questions = benchmark_questions(context)
     wanted = [Wanted([question.prompt for question in questions], sampling.max_tokens)]
     with serving(model_path, engine, context.spec.role, wanted) as served:

@@ -132,7 +132,7 @@ def max_model_len(engine: EngineSpec, context: int | None, wanted: Sequence[Want
 
 
 def _arguments(engine: EngineSpec, trust_remote_code: bool) -> dict[str, Any]:
-    arguments = {
+    arguments: dict[str, Any] = {
         "tensor_parallel_size": engine.tensor_parallel_size,
         "pipeline_parallel_size": engine.pipeline_parallel_size,
         "dtype": engine.dtype,

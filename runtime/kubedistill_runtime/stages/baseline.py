@@ -48,6 +48,7 @@ def run(context: StageContext, params: BaselineParams) -> StageResult:
         wanted.append(Wanted([question.prompt for question in results_of], params.evaluation.max_tokens))
     stats = EngineStats()
     if not all(path.exists() for path in outputs.values()):
+        context.progress(0, None, "traces", "starting the engines", force=True)
         with serving(
             model_path(params.model),
             params.engine,

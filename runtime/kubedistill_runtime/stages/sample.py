@@ -42,6 +42,7 @@ def _from_model(
     context: StageContext, params: SampleParams, source: ModelSource, questions: list[Question]
 ) -> tuple[Tally, EngineStats]:
     wanted = [Wanted([question.prompt for question in questions], params.sampling.max_tokens)]
+    context.progress(0, len(questions), "questions", "starting the engines", force=True)
     folder = model_path(source)
     with serving(
         folder, params.engine, context.spec.role, wanted, trust_remote_code=source.trust_remote_code
@@ -114,7 +115,7 @@ def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
 
 
 def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats) -> StageResult:
-    table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus", "method"])
+    table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus"])
     too_long = table.filter(pc.equal(table["error"], PROMPT_TOO_LONG))["question_id"]
     return context.finish(
         {"traces": path},
@@ -133,5 +134,15 @@ def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats)
             "aborted": stats.aborted,
             "retries": stats.retries,
         },
-        usage=Usage(prompt_tokens=stats.prompt_tokens, completion_tokens=stats.completion_tokens),
+        usage=Usage(
+            # Of all attempts where the records tell, and of this one with what it threw away.
+            prompt_tokens=max(_tokens(path, "prompt_token_ids"), stats.prompt_tokens),
+            completion_tokens=max(_tokens(path, "response_token_ids"), stats.completion_tokens),
+        ),
     )
+
+
+def _tokens(path: Path, column: str) -> int:
+    """Tokens in a column of lists, without holding it whole."""
+    batches = pq.ParquetFile(path).iter_batches(columns=[column])
+    return sum(len(batch.column(0).flatten()) for batch in batches)

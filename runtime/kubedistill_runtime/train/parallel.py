@@ -163,7 +163,7 @@ def _prepare(layer: nn.Module, checkpointing: str, compiled: bool) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], checkpointing: str) -> Callable[..., Any]:
-    context = {"context_fn": _selective_contexts} if checkpointing == "selective" else {}
+    context: dict[str, Any] = {"context_fn": _selective_contexts} if checkpointing == "selective" else {}
 
     def run(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **context, **kwargs)

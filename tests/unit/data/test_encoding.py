@@ -33,7 +33,6 @@ def test_the_light_tokenizer_is_the_one_that_transformers_chooses(tokenizer: Any
 
 def test_ids_that_mean_the_same_to_the_student_are_kept_as_drawn(tokenizer: Any) -> None:
     text, ids = chat_prompt(tokenizer, "Compute 4+8-3.")
-    # "12" in one token less or more than the tokenizer itself would take: still the teacher's own choice
     own = drawn(tokenizer, RESPONSE)
     encoded = encode(tokenizer, text, ids, RESPONSE, own)
     assert encoded.as_drawn

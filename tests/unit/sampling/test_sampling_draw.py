@@ -122,16 +122,13 @@ async def test_the_corpus_does_not_depend_on_the_order_of_arrival(tmp_path: Path
 
 async def test_an_engine_that_dies_again_and_again_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     whole, _ = await draw(tmp_path / "whole", StrawEngine(random.Random(0)))
-    asked: list[str] = []
     for attempt in range(100):
         engine = StrawEngine(random.Random(attempt), dies_after=3)
         before = {key for key, _ in TraceStore(tmp_path / "parts", TRACES).records([])}
         try:
             traces, _ = await draw(tmp_path, engine)
-        except TryAgain as error:
-            assert "gone" in str(error)
+        except TryAgain:
             assert not {tuple(name.split("\0")) for name in engine.asked} & {(q, str(i)) for q, i in before}
-            asked += engine.asked
             continue
         break
     assert attempt > 2

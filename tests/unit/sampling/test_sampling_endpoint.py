@@ -145,7 +145,7 @@ async def test_a_model_that_is_not_there_is_the_users_mistake() -> None:
         return web.json_response({"error": {"message": "The model `m` does not exist."}}, status=404)
 
     async with server(missing) as url:
-        with pytest.raises(BadInput, match="has no model 'm'.*does not exist"):
+        with pytest.raises(BadInput, match=r"has no model 'm'.*does not exist"):
             await ask(url, [request()])
 
 
@@ -260,7 +260,7 @@ async def test_an_endpoint_that_is_dead_says_so_and_what_to_expect() -> None:
 
     async with server(chat) as url:
         pass
-    with pytest.raises(TryAgain, match="does not answer.*what was drawn is kept"):
+    with pytest.raises(TryAgain, match=r"does not answer.*what was drawn is kept"):
         await ask(url, [request()])
 
 

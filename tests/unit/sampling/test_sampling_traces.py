@@ -196,11 +196,15 @@ def test_a_full_disk_surfaces_in_the_next_call_of_the_stage(tmp_path: Path, monk
             patch.setattr(traces, "fsync_folder", _no_space)
             store.add(row("a", 0))
             with pytest.raises(TryAgain, match="no space left"):
-                for index in range(1, 1000):
-                    store.add(row("a", index))
-                    time.sleep(0.05)
+                _add_until_it_fails(store)
         store.flush()
     assert ("a", 0) in store_in(tmp_path)
+
+
+def _add_until_it_fails(store: TraceStore) -> None:
+    for index in range(1, 1000):
+        store.add(row("a", index))
+        time.sleep(0.05)
 
 
 def _no_space(folder: Path) -> None:

@@ -99,9 +99,10 @@ def test_layers_are_compiled_also_where_their_activations_are_recomputed(
     graphs = []
     compiles, shards = torch.compile, loop.shard
     monkeypatch.setattr("torch.compile", lambda function: compiles(function, backend=backend))
-    monkeypatch.setattr(loop, "shard", lambda *a, **options: shards(*a, **(options | {"checkpointing": kind})))
+    wanted = {"checkpointing": kind, "compiled": True}
+    monkeypatch.setattr(loop, "shard", lambda *a, **options: shards(*a, **(options | wanted)))
     torch._dynamo.reset()
-    trainer = Trainer(make_job(kind, compile=True), world)
+    trainer = Trainer(make_job(kind), world)
     assert trainer.step(0)["loss"] == pytest.approx(losses(undisturbed)[0], rel=1e-4)
     assert len(graphs) == 1, "one graph for all layers"
 
