@@ -297,4 +297,3 @@ def _manifest(resource: Resource) -> dict[str, object]:
     manifest = resource.model_dump(mode="json", by_alias=True, exclude={"status", "spec"}, exclude_unset=True)
     spec = resource.spec.model_dump(mode="json", by_alias=True, exclude=RUN_FIELDS, exclude_unset=True)
     return manifest | {"spec": spec}
-

@@ -1,7 +1,7 @@
 """Training tokens per second against TRL's SFTTrainer, on the CPU.
 
-Same model, same traces, same dtype (fp32), same number of processes, about the same tokens per optimiser step; TRL packs
-with its default strategy (best-fit decreasing) and its chunked loss. What counts are real tokens in steady state: the
+Same model, same traces, same dtype (fp32), same number of processes, about the same tokens per optimiser step; TRL
+packs with its default strategy (best-fit decreasing) and its chunked loss. What counts are real tokens in steady state: the
 first steps, loading and saving are left out. Runs alternate, each in processes of its own.
 
     python -m tests.benchmarks.train_cpu --json
@@ -195,7 +195,9 @@ def measure(case: Case, who: str) -> float:
         if case.processes > 1:
             command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(case.processes)]
         command += ["-m", "tests.benchmarks.train_cpu", "--worker", who, "--folder", name]
-        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        # For both: spinning OpenMP threads measure the neighbours on the machine and not the trainer.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if run.returncode:
             raise RuntimeError(f"{who} on {case.name} ended with {run.returncode}:\n{run.stderr[-2000:]}")
         figures = json.loads(next(line for line in run.stdout.splitlines() if line.startswith('{"tokens"')))

@@ -24,9 +24,7 @@ JOB: dict[str, Any] = {
 
 def with_field(path: str, value: object) -> dict[str, Any]:
     """JOB with one field set; the path's last part is the field."""
-    job: dict[str, Any] = DistillationJob.model_validate(JOB).model_dump(
-        mode="json", by_alias=True, exclude_unset=True
-    )
+    job: dict[str, Any] = DistillationJob.model_validate(JOB).model_dump(mode="json", by_alias=True, exclude_unset=True)
     *parents, last = path.split(".")
     place = job
     for parent in parents:
