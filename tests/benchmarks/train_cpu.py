@@ -1,8 +1,8 @@
 """Training tokens per second against TRL's SFTTrainer, on the CPU.
 
 Same model, same traces, same dtype (fp32), same number of processes, about the same tokens per optimiser step; TRL
-packs with its default strategy (best-fit decreasing) and its chunked loss. What counts are real tokens in steady state: the
-first steps, loading and saving are left out. Runs alternate, each in processes of its own.
+packs with its default strategy (best-fit decreasing) and its chunked loss. What counts are real tokens in steady state:
+the first steps, loading and saving are left out. Runs alternate, each in processes of its own.
 
     python -m tests.benchmarks.train_cpu --json
 """
