@@ -5,11 +5,11 @@ BIN := .venv/bin
 DEMO := .kubedistill
 export PYTHONPATH :=
 
-.PHONY: help setup demo test lint unit engine bench docs check-docs pins clean
+.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane node cluster cluster-down bench bench-operator docs crds check-crds pins clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/.ready: requirements/dev.txt pyproject.toml
 	@echo "== setting up .venv (once; about 6 GB)"
@@ -27,31 +27,59 @@ setup: .venv/.ready ## Make the environment
 demo: .venv/.ready ## Distil a tiny teacher into a tiny student on this machine, with every stage real
 	@$(BIN)/kubedistill run examples/demo.yaml --root $(DEMO)
 
-test: .venv/.ready lint unit engine ## Set up and run every test
-	@echo "== all tests passed; the engine tests' JUnit report is build/engine.xml, the others' build/unit.xml"
+test: .venv/.ready programs-ahead lint unit engine controlplane node ## Set up and run every test
+	@echo "== all tests passed; the JUnit reports are build/{unit,engine,controlplane,node}.xml"
 
 lint: .venv/.ready ## Style, types, import direction, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	@$(MAKE) --no-print-directory check-crds
+
+PYTEST := $(BIN)/python -m pytest --durations=5 --junit-xml=build
 
 unit: .venv/.ready ## Tests without an engine
-	@mkdir -p build
-	$(BIN)/python -m pytest -q -m "not engine" --junit-xml=build/unit.xml tests
+	$(PYTEST)/unit.xml -q -m "not engine" tests/unit tests/integration
 
 engine: .venv/.ready ## Tests on real engines
+	$(PYTEST)/engine.xml -v -m engine tests/unit tests/integration
+
+# The test cluster is built in the idle time of the tests that do not need it.
+programs-ahead: .venv/.ready
 	@mkdir -p build
-	$(BIN)/python -m pytest -q -m engine --junit-xml=build/engine.xml tests
+	@nice -n 19 $(BIN)/python -m tests.cluster.build > build/programs.log 2>&1 &
+
+programs: .venv/.ready ## Build the test cluster: API server, kubelet, ... (once; 12 minutes)
+	@$(BIN)/python -m tests.cluster.build > /dev/null
+
+controlplane: .venv/.ready programs ## Tests of the operator on a real API server
+	$(PYTEST)/controlplane.xml -v tests/controlplane
+
+node: .venv/.ready programs ## Tests of jobs in real pods on a real node (Linux, as root)
+	$(PYTEST)/node.xml -v tests/node
+
+cluster: .venv/.ready ## Leave a real one-node Kubernetes running to try things on (Linux, as root)
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: .venv/.ready ## Remove every trace of it
+	@$(BIN)/python -m tests.cluster down
 
 bench: .venv/.ready ## Ratios against peers, as JSON; compared with tests/benchmarks/baselines.json
 	@$(BIN)/python -m tests.benchmarks
 
+bench-operator: .venv/.ready programs ## The operator under 1,000 jobs on a real API server, as JSON
+	@$(BIN)/python -m tests.benchmarks.operator_load
+
 docs: .venv/.ready ## Generate docs/api.md from the models
 	$(BIN)/python docs/generate.py
 
-check-docs: .venv/.ready ## Fail when docs/api.md is not what the models say
-	$(BIN)/python docs/generate.py --check
+check-crds: .venv/.ready ## Fail when crds/*.yaml are not what the models say
+	$(BIN)/python -m kubedistill_api.crd --check crds
+
+crds: .venv/.ready ## Generate crds/*.yaml from the models
+	$(BIN)/python -m kubedistill_api.crd crds
 
 pins: .venv/.ready ## Resolve requirements/*.txt anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra operator --extra cpu --extra dev pyproject.toml -o requirements/dev.txt

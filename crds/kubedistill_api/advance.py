@@ -12,7 +12,7 @@ from kubedistill_api.retries import (
     next_attempt,
 )
 from kubedistill_api.stage import StageResult
-from kubedistill_api.status import Artifact, StageStatus
+from kubedistill_api.status import DONE, Artifact, StageStatus
 
 VANISHED = "Vanished"
 LINGER = timedelta(seconds=120)
@@ -48,7 +48,7 @@ def advance(
     """
     if stage.digest != node.digest:
         stage = renewed(stage, node)
-    if stage.state in ("Succeeded", "Failed"):
+    if stage.state in (*DONE, "Failed"):
         return stage
     working = any(c.alive and c.digest == node.digest for c in children)
     if result and (not working or now - result.finished > LINGER):
@@ -63,6 +63,21 @@ def advance(
             break
         stage = _observe(stage, node, child, now, backoff_limit, policy)
     return stage
+
+
+def guarded(stage: StageStatus, before: StageStatus, node: Node, decide: StageStatus) -> StageStatus:
+    """The stage in the light of the decision that it waits for: skipped where it is needless, and not taken for done
+    before that is known. `before` is the stage before this look at it."""
+    assert node.guard is not None
+    decided = decide.state in DONE
+    if decide.state == "Skipped" or (decided and decide.decision and decide.decision.dismisses(node.guard.candidate)):
+        if stage.state == "Skipped":
+            return stage
+        idle = stage if stage.state in ("Waiting", "Succeeded") else next_attempt(stage, reason="", message="")
+        return fresh(node).model_copy(update={"attempt": idle.attempt, "state": "Skipped", "reason": "NotNeeded"})
+    if not decided and stage.state == "Succeeded" and before.state in ("Waiting", "Skipped"):
+        return fresh(node).model_copy(update={"attempt": stage.attempt})
+    return fresh(node).model_copy(update={"attempt": stage.attempt}) if stage.state == "Skipped" else stage
 
 
 def _found_again(stage: StageStatus, children: Sequence[Child]) -> StageStatus:
@@ -97,7 +112,7 @@ def _observe(
                 "message": "",
                 "retry_after": None,
                 "progress": child.progress or stage.progress,
-                "started": stage.started or child.started or now,
+                "started": stage.started or child.started,
             }
             return stage.model_copy(update=update)
         case "stopping":
@@ -116,19 +131,24 @@ def _observe(
 def _succeeded(
     stage: StageStatus, node: Node, children: Sequence[Child], result: StageResult, root: str
 ) -> StageStatus:
-    ours = stage.started is not None or any(c.digest == node.digest for c in children)
+    # A pod is started without a look into storage, and may find the result there.
+    begun = [c for c in children if c.digest == node.digest and (c.started or c.state != "pending")]
+    first = stage.started or min((c.started for c in begun if c.started), default=None)
+    reused = result.finished < first if first else not begun
     return stage.model_copy(
         update={
             "state": "Succeeded",
-            "reused": not ours,
+            "reused": reused,
             "retry_after": None,
             "progress": None,
-            "started": stage.started or result.started,
+            "started": result.started if reused else first or result.started,
             "finished": result.finished,
             "reason": "",
             "message": "",
             "artifacts": {name: _placed(artifact, node, root) for name, artifact in result.outputs.items()},
             "metrics": result.metrics,
+            "usage": result.usage,
+            "decision": result.decision,
         }
     )
 

@@ -1,10 +1,10 @@
 """What becomes of sampled traces: quality, correctness, difficulty, diversity (DED, arXiv 2508.09883, sections 2-3)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, Rule
 from kubedistill_api.data import SamplingSpec
 from kubedistill_api.verification import VerificationSpec
 
@@ -37,6 +37,10 @@ class DifficultySpec(SamplingSpec):
     keep_hardest: Annotated[float, Field(gt=0, le=1)] | None = None
     """Keep this share of the questions that have a correct trace, those with the lowest pass rates; rounded to the
     nearest number, at least one. DED's own shares are 237/830 (math) and 230/846 (code)."""
+
+    rules: ClassVar = (
+        Rule("!has(self.maxPassRate) || !has(self.keepHardest)", "set at most one of maxPassRate and keepHardest"),
+    )
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -76,5 +80,5 @@ class CurationSpec(Model):
     """Which questions are hard for the student."""
     diversity: DiversitySpec = DiversitySpec()
     """Which correct traces of a hard question to keep."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Decides between questions of equal pass rate, and draws for `select: random`."""

@@ -1,12 +1,12 @@
 """Where questions, benchmarks and models come from, and how they are asked."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import DnsLabel, Model, Uri
+from kubedistill_api.base import DnsLabel, Model, Rule, Uri, later
 
-Domain = Literal["math", "code"]
+Domain = Literal["math", "choice", "code"]
 
 
 class SecretKeyRef(Model):
@@ -26,9 +26,14 @@ class FieldMap(Model):
     prompt: str = "question"
     """Column with the question's text."""
     answer: str = "answer"
-    """Column with the gold answer (domain math)."""
+    """Column with the gold answer (domain math); for domain choice with the right option: its letter, its number from
+    0, or its text."""
     tests: str = "tests"
     """Column with the tests (domain code): `{inputs, outputs, fn_name}` as an object or as JSON text."""
+    options: Annotated[list[str], Field(max_length=10)] = later([])
+    """Columns with the options of domain choice: one that holds a list, or one for each option. They are put below
+    the question as `A) ...`; where `answer` is one of these columns, in an order made from the question's text. Without
+    it the options are part of the question already, and `answer` holds a letter."""
 
 
 class QuestionSource(Model):
@@ -43,15 +48,18 @@ class QuestionSource(Model):
     revision: str | None = None
     """Commit or tag of a hub dataset; pin it, so that the same manifest means the same questions."""
     domain: Domain = "math"
-    """What the answers are checked by: `math` compares with a gold answer, `code` runs tests."""
+    """What the answers are checked by: `math` compares with a gold answer, `choice` with the letter of the
+    right option (A to J), `code` runs tests."""
     fields: FieldMap = FieldMap()
     """Column names."""
-    prompt_template: str = "{question}"
+    prompt_template: str = Field(default="{question}", max_length=8192)
     """Text of the user turn; `{question}` stands for the question. Applied before the model's chat template."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first so many rows."""
     token_secret_ref: SecretKeyRef | None = None
     """Hub token for gated or private datasets."""
+
+    rules: ClassVar = (Rule("self.promptTemplate.contains('{question}')", "promptTemplate must contain {question}"),)
 
     @model_validator(mode="after")
     def _template_has_the_question(self) -> Self:
@@ -119,7 +127,7 @@ class EngineSpec(Model):
     pipeline_parallel_size: int = Field(default=1, ge=1)
     """Groups of GPUs that hold consecutive layers."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the weights while sampling; auto takes the model's own."""
+    """Type of the weights while sampling; auto takes the model's own, and float32 on a CPU."""
     max_model_len: int | None = Field(default=None, ge=16)
     """Longest prompt plus response in tokens. Default: the model's own, or what the job can use at most."""
     max_num_seqs: int | None = Field(default=None, ge=1)
@@ -147,8 +155,12 @@ class SamplingSpec(Model):
     """Keep the k likeliest tokens; 0 keeps all."""
     max_tokens: Annotated[int, Field(ge=1, le=1048576)] = 16384
     """Longest response in tokens; a response that reaches it counts as truncated."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Every response has its own seed, made from this one, the question's id and the sample's number."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.temperature > 0.0 || self.samples == 1", "temperature 0 always gives the same response: samples: 1"),
+    )
 
     @model_validator(mode="after")
     def _greedy_draws_once(self) -> Self:
@@ -166,6 +178,13 @@ class TeacherSampling(SamplingSpec):
     stop_after_verified: Annotated[int, Field(ge=1)] | None = None
     """Stop a question once so many of its responses are verified. Which responses count is decided in the order of
     their numbers, not of their arrival, so the corpus does not depend on timing and has no bias to short traces."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.stopAfterVerified) || self.stopAfterVerified <= self.samples",
+            "stopAfterVerified can never be reached: it is more than samples",
+        ),
+    )
 
     @model_validator(mode="after")
     def _stop_is_within_samples(self) -> Self:

@@ -7,7 +7,8 @@ digest in every job.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kubedistill_api.data import (
@@ -26,8 +27,11 @@ from kubedistill_api.stage import (
     STAGE_VERSIONS,
     BaselineParams,
     CurateParams,
+    DecideParams,
     EvaluateParams,
+    Guard,
     PrepareParams,
+    QuestionSubset,
     ReportParams,
     SampleParams,
     StageKind,
@@ -50,6 +54,10 @@ RUN_FIELDS = {
 }
 """Fields of a spec that say how a resource is run and not what it makes."""
 
+ALREADY_DRAWN = "drawn"
+"""Role of a need that saves work and does not change what is made, so it is no part of the digest: traces are the same
+whether they are drawn or taken over."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -61,6 +69,8 @@ class Node:
     needs: Mapping[str, str]
     """Stages it reads from, as role -> name."""
     digest: str
+    guard: Guard | None = None
+    """The decision that it waits for, and that may make it needless."""
 
     @property
     def kind(self) -> StageKind:
@@ -95,6 +105,11 @@ class Graph:
             digest=node.digest,
             params=node.params,
             inputs={role: f"{root}/stages/{self[need].folder}" for role, need in node.needs.items()},
+            guards={
+                role: guard
+                for role, need in node.needs.items()
+                if (guard := self[need].guard) and guard.decide in node.needs
+            },
             output_uri=f"{root}/stages/{node.folder}",
             role=getattr(runtime, ROLES[node.kind]),
             attempt=attempt,
@@ -108,7 +123,7 @@ class _Builder:
         self._sources = sources
         self._nodes: dict[str, Node] = {}
 
-    def add(self, name: str, params: StageParams, **needs: str) -> str:
+    def add(self, name: str, params: StageParams, guard: Guard | None = None, /, **needs: str) -> str:
         dumped = params.model_dump(mode="json", by_alias=True)
         if isinstance(params, ReportParams):
             # Two jobs that differ in their name alone still have a report each.
@@ -117,12 +132,12 @@ class _Builder:
             uris = _uris(dumped)
         content = {
             "params": dumped,
-            "needs": {role: self._nodes[need].digest for role, need in needs.items()},
+            "needs": {role: self._nodes[need].digest for role, need in needs.items() if role != ALREADY_DRAWN},
             "version": STAGE_VERSIONS[params.kind],
             "sources": {uri: self._sources[uri] for uri in sorted(uris) if uri in self._sources},
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        self._nodes[name] = Node(name, params, needs, digest)
+        self._nodes[name] = Node(name, params, needs, digest, guard)
         return name
 
     def nodes(self) -> tuple[Node, ...]:
@@ -194,24 +209,56 @@ def _plan_job(builder: _Builder, job: DistillationJob, winner: Candidate | None)
 
 
 def _plan_probe(builder: _Builder, probe: TeacherProbe) -> None:
-    spec = probe.spec
+    """Every round of every candidate; which of them are needed is decided on the way."""
+    spec, procedure = probe.spec, probe.spec.procedure
     prepare = _prepare(builder, spec.questions, spec.evaluation.benchmarks, spec.decontamination, probe)
     baseline = _baseline(builder, prepare, probe)
-    for candidate in spec.candidates:
-        sample = builder.add(
-            f"sample-{candidate.name}",
-            SampleParams(
+    before: dict[str, str] = {}
+    """The last round's sample stage of each candidate."""
+    decided: dict[str, str] = {}
+    """The last round's decide stage, as a need."""
+    for number in range(1, procedure.rounds + 1):
+        suffix = f"-r{number}" if procedure.rounds > 1 else ""
+        subset = _subset(probe, number)
+        students: dict[str, list[str]] = {}
+        for candidate in spec.candidates:
+            guard = Guard(decide=next(iter(decided)), candidate=candidate.name) if decided else None
+            drawn = {ALREADY_DRAWN: before[candidate.name]} if before.get(candidate.name) else {}
+            params = SampleParams(
                 model=_weights(candidate.model),
                 endpoint=candidate.endpoint,
                 engine=candidate.engine,
                 sampling=spec.sampling,
                 verification=spec.curation.verification,
-            ),
-            prepare=prepare,
+                subset=subset,
+            )
+            name = f"-{candidate.name}{suffix}"
+            sample = builder.add(f"sample{name}", params, guard, prepare=prepare, **drawn)
+            before[candidate.name] = sample
+            students[candidate.name] = _student(
+                builder, probe, name, prepare, sample, baseline, seeds=procedure.seeds, subset=subset, guard=guard
+            )
+        compared = DecideParams(
+            students=students,
+            round=number,
+            rounds=procedure.rounds,
+            growth=procedure.growth,
+            confidence=procedure.confidence,
         )
-        _student(builder, probe, f"-{candidate.name}", prepare, sample, baseline)
+        guard = Guard(decide=next(iter(decided))) if decided else None
+        evaluations = {role: role for roles in students.values() for role in roles}
+        decide = builder.add(f"decide{suffix}", compared, guard, **evaluations, **decided)
+        decided = {decide: decide}
     nodes = {node.name: node.name for node in builder.nodes()}
     builder.add("report", ReportParams(manifest=_manifest(probe)), **nodes)
+
+
+def _subset(probe: TeacherProbe, number: int) -> QuestionSubset | None:
+    """The questions of a round; None in the last, which has all."""
+    procedure = probe.spec.procedure
+    if number == procedure.rounds:
+        return None
+    return QuestionSubset(share=procedure.growth ** float(number - procedure.rounds), seed=probe.spec.sampling.seed)
 
 
 def _prepare(
@@ -253,31 +300,47 @@ def _baseline(builder: _Builder, prepare: str, resource: Resource) -> str | None
 
 
 def _student(
-    builder: _Builder, resource: Resource, suffix: str, prepare: str, sample: str, baseline: str | None
-) -> None:
-    """Curate, train and evaluate on one corpus."""
+    builder: _Builder,
+    resource: Resource,
+    suffix: str,
+    prepare: str,
+    sample: str,
+    baseline: str | None,
+    *,
+    seeds: Sequence[int] = (),
+    subset: QuestionSubset | None = None,
+    guard: Guard | None = None,
+) -> list[str]:
+    """Curate one corpus, train on it with each of `seeds` and evaluate; returns the evaluate stages.
+
+    On a `subset` the students are sampled less often in proportion, at least once.
+    """
     spec = resource.spec
     measured = {"baseline": baseline} if baseline else {}
-    curate = builder.add(
-        f"curate{suffix}", CurateParams(curation=spec.curation), prepare=prepare, sample=sample, **measured
+    curation = CurateParams(curation=spec.curation, subset=subset)
+    curate = builder.add(f"curate{suffix}", curation, guard, prepare=prepare, sample=sample, **measured)
+    samples = max(1, math.ceil(spec.evaluation.samples * subset.share)) if subset else spec.evaluation.samples
+    evaluation = EvaluateParams(
+        engine=spec.student.engine,
+        evaluation=_draws(spec.evaluation).model_copy(update={"samples": samples}),
+        pass_at=[k for k in spec.evaluation.pass_at if k <= samples],
+        majority_at=[k for k in spec.evaluation.majority_at if k <= samples],
+        confidence=spec.evaluation.confidence,
+        verification=spec.curation.verification,
     )
-    train = builder.add(
-        f"train{suffix}", TrainParams(model=_weights(spec.student), training=spec.training), curate=curate
-    )
-    if spec.evaluation.benchmarks:
-        builder.add(
-            f"evaluate{suffix}",
-            EvaluateParams(
-                engine=spec.student.engine,
-                evaluation=_draws(spec.evaluation),
-                pass_at=spec.evaluation.pass_at,
-                confidence=spec.evaluation.confidence,
-                verification=spec.curation.verification,
-            ),
-            prepare=prepare,
-            train=train,
-            **measured,
+    # The base was asked as often as `evaluation.samples` says; with fewer samples there is nothing to compare with.
+    base = {} if subset else measured
+    evaluations = []
+    for number, seed in enumerate(seeds or [spec.training.seed], 1):
+        end = f"{suffix}-s{number}" if len(seeds) > 1 else suffix
+        training = spec.training.model_copy(update={"seed": seed})
+        train = builder.add(
+            f"train{end}", TrainParams(model=_weights(spec.student), training=training), guard, curate=curate
         )
+        if spec.evaluation.benchmarks:
+            needs = {"prepare": prepare, "train": train, **base}
+            evaluations.append(builder.add(f"evaluate{end}", evaluation, guard, **needs))
+    return evaluations
 
 
 def _draws(spec: SamplingSpec) -> SamplingSpec:
@@ -294,6 +357,11 @@ def _weights(model: ModelSource | None) -> ModelSource | None:
 
 def _manifest(resource: Resource) -> dict[str, object]:
     """What the report is about; without how it is run, which may change without changing the report."""
-    manifest = resource.model_dump(mode="json", by_alias=True, exclude={"status", "spec"}, exclude_unset=True)
+    meta = resource.metadata
+    manifest = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": meta.name, "namespace": meta.namespace},
+    }
     spec = resource.spec.model_dump(mode="json", by_alias=True, exclude=RUN_FIELDS, exclude_unset=True)
     return manifest | {"spec": spec}

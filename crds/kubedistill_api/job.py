@@ -1,10 +1,10 @@
 """DistillationJob: a teacher, a student, questions, and what comes between them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import API_VERSION, DnsLabel, Model, Uri
+from kubedistill_api.base import API_VERSION, DnsLabel, Model, Rule, Uri, later
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import (
     Benchmark,
@@ -53,6 +53,13 @@ class TeacherSpec(Model):
     engine: EngineSpec = EngineSpec()
     """How vLLM serves `model`."""
 
+    rules: ClassVar = (
+        Rule(
+            "[has(self.model), has(self.endpoint), has(self.probeRef)].exists_one(given, given)",
+            "set exactly one of model, endpoint and probeRef",
+        ),
+    )
+
     @model_validator(mode="after")
     def _exactly_one_source(self) -> Self:
         given = [n for n, v in (("model", self.model), ("endpoint", self.endpoint), ("probeRef", self.probe_ref)) if v]
@@ -75,18 +82,31 @@ class EvaluationSpec(SamplingSpec):
     """Responses per benchmark question: avg@samples."""
     max_tokens: Annotated[int, Field(ge=1, le=1048576)] = 32768
     """Longest response in tokens; a response that reaches it counts as truncated and wrong."""
-    pass_at: list[Annotated[int, Field(ge=1)]] = []
+    pass_at: Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=16)] = []
     """Values of k for pass@k besides 1; each at most `samples`."""
+    majority_at: Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=16)] = later([])
+    """Values of k for majority@k, the chance that the most frequent answer of k responses is right; each at most
+    `samples`. Benchmarks of domain code have none."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Coverage of the bootstrap intervals."""
-    benchmarks: list[Benchmark] = []
+    benchmarks: Annotated[list[Benchmark], Field(max_length=64)] = []
     """What to score on. Without any, the job ends with the trained student and no score."""
+
+    rules: ClassVar = (
+        Rule("self.passAt.all(k, k <= self.samples)", "passAt needs at least as many samples"),
+        Rule(
+            # The default of an evaluation leaves it out, as what is written does.
+            "!has(self.majorityAt) || self.majorityAt.all(k, k <= self.samples)",
+            "majorityAt needs at least as many samples",
+        ),
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        too_big = [k for k in self.pass_at if k > self.samples]
-        if too_big:
-            raise ValueError(f"passAt {too_big} needs at least as many samples (got samples: {self.samples})")
+        for name, values in (("passAt", self.pass_at), ("majorityAt", self.majority_at)):
+            too_big = [k for k in values if k > self.samples]
+            if too_big:
+                raise ValueError(f"{name} {too_big} needs at least as many samples (got samples: {self.samples})")
         names = [b.name for b in self.benchmarks]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
@@ -132,6 +152,18 @@ class DistillationJobSpec(Model):
     """Application errors that each stage may have before the job fails. Preemption and node loss are free."""
     ttl_seconds_after_finished: Seconds | None = None
     """Delete the resource so long after its end. The output stays."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.teacher.engine.maxModelLen) || "
+            "self.teacher.sampling.maxTokens < self.teacher.engine.maxModelLen",
+            "teacher.sampling.maxTokens leaves no room for a prompt in teacher.engine.maxModelLen",
+        ),
+        Rule(
+            "!has(self.student.engine.maxModelLen) || self.evaluation.maxTokens < self.student.engine.maxModelLen",
+            "evaluation.maxTokens leaves no room for a prompt in student.engine.maxModelLen",
+        ),
+    )
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from kubedistill_api.stage import StageResult
-from kubedistill_api.status import Progress, Score, ScoreDelta
+from kubedistill_api.status import Progress
 
 ChildState = Literal["pending", "running", "stopping", "succeeded", "failed"]
 
@@ -26,6 +26,8 @@ class Cause(StrEnum):
     PREEMPTED = "Preempted"
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
+    DELETED = "PodDeleted"
+    """Somebody deleted a pod by hand."""
     DEADLINE = "DeadlineExceeded"
     """The child's own deadline passed."""
 
@@ -58,14 +60,6 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The content of an evaluate stage's scores.json that the status shows."""
-
-    scores: tuple[Score, ...] = ()
-    deltas: tuple[ScoreDelta, ...] = ()
-
-
-@dataclass(frozen=True)
 class Observed:
     """The world as the executor last saw it. It may be behind; it may not be made up."""
 
@@ -73,8 +67,6 @@ class Observed:
     """Every child of the resource that still exists, in any order, older attempts included."""
     results: Mapping[str, StageResult] = field(default_factory=dict)
     """Results in storage, by digest; read after the children. Where a stage has one there is nothing left to do."""
-    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
-    """Scores, by the digest of the evaluate stage."""
     root: str = ""
     """URI of the namespace's storage; artifacts in the status are named below it."""
 
@@ -85,6 +77,18 @@ class Observed:
     def alive(self) -> Iterator[Child]:
         """Living children in a stable order."""
         return iter(sorted((c for c in self.children if c.alive), key=lambda c: (c.stage, c.attempt)))
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Nothing may start for now; what runs goes on."""
+
+    reason: str
+    """One CamelCase word: RuntimeNotFound, WaitingForProbe."""
+    message: str
+    """The same in a sentence, with what to do."""
+    final: bool = False
+    """Waiting cannot help: the job fails."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ def with_outcome(
         by_kind = {stage.kind: stage for stage in status.stages if stage.state == "Succeeded"}
         if "curate" in by_kind:
             update["corpus"] = _corpus(by_kind["curate"])
-        evaluation = observed.evaluations.get(by_kind["evaluate"].digest) if "evaluate" in by_kind else None
+        evaluation = observed.results.get(by_kind["evaluate"].digest) if "evaluate" in by_kind else None
         if evaluation:
-            update["scores"], update["deltas"] = list(evaluation.scores), list(evaluation.deltas)
+            update["scores"], update["deltas"] = evaluation.scores, evaluation.deltas
         elif "evaluate" not in by_kind:
             update["scores"], update["deltas"] = [], []
         update["result"] = _result(resource, by_kind)

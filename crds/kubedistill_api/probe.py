@@ -1,10 +1,10 @@
 """TeacherProbe: which of several teachers makes the best student."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import API_VERSION, DnsLabel, Model
+from kubedistill_api.base import API_VERSION, DnsLabel, Model, Rule
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import (
     DecontaminationSpec,
@@ -32,6 +32,8 @@ class Candidate(Model):
     engine: EngineSpec = EngineSpec()
     """How vLLM serves `model`."""
 
+    rules: ClassVar = (Rule("has(self.model) != has(self.endpoint)", "set exactly one of model and endpoint"),)
+
     @model_validator(mode="after")
     def _exactly_one_source(self) -> Self:
         if (self.model is None) == (self.endpoint is None):
@@ -40,6 +42,39 @@ class Candidate(Model):
                 f"(got {'both' if self.model else 'neither'})"
             )
         return self
+
+
+class ProcedureSpec(Model):
+    """In how many rounds the candidates are compared, and how sure the answer has to be.
+
+    In a round before the last, candidates answer a part of the questions and their students are sampled less often; a
+    candidate that is clearly behind leaves, and when only one is left the procedure ends (successive halving, but by
+    intervals and not by rank).
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=5)] = 1
+    """Rounds at most. The last one has the whole budget. Default 1: everybody is compared on everything."""
+    growth: Annotated[int, Field(ge=2, le=10)] = 3
+    """A round has so many times the questions and samples of the one before it. Default 3."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Probability with which no interval that the procedure shows misses its difference, over all pairs of candidates
+    and all rounds; so also a bound for how often the best candidate leaves. Default 0.95."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(max_length=16)] = []
+    """Seeds of the training: a student is trained with each, and their spread widens the intervals. Default: one
+    student with `training.seed`, so that the intervals speak of questions and samples only."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if twice:
+            raise ValueError(f"seeds must differ (twice: {', '.join(map(str, twice))})")
+        return self
+
+    rules: ClassVar = (Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),)
+
+
+MAX_STUDENTS = 96
+"""Students of a plan: each takes several stages, and all of them have to fit into one object of the API server."""
 
 
 class TeacherProbeSpec(Model):
@@ -63,6 +98,8 @@ class TeacherProbeSpec(Model):
     """How each student is trained."""
     evaluation: EvaluationSpec
     """How the students are scored; needs at least one benchmark."""
+    procedure: ProcedureSpec = ProcedureSpec()
+    """Rounds, confidence and repeats of the comparison."""
     suspend: bool = False
     """True stops the pods and keeps what is done."""
     priority_class_name: str | None = None
@@ -74,6 +111,15 @@ class TeacherProbeSpec(Model):
     ttl_seconds_after_finished: Seconds | None = None
     """Delete the resource so long after its end."""
 
+    rules: ClassVar = (
+        Rule("self.evaluation.benchmarks.size() > 0", "evaluation.benchmarks needs at least one: the scores decide"),
+        Rule(
+            "self.candidates.size() * self.procedure.rounds * "
+            f"(self.procedure.seeds.size() > 1 ? self.procedure.seeds.size() : 1) <= {MAX_STUDENTS}",
+            f"candidates x procedure.rounds x procedure.seeds may be {MAX_STUDENTS} at most",
+        ),
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [c.name for c in self.candidates]
@@ -82,6 +128,13 @@ class TeacherProbeSpec(Model):
             raise ValueError(f"candidate names must differ (twice: {', '.join(twice)})")
         if not self.evaluation.benchmarks:
             raise ValueError("evaluation.benchmarks needs at least one entry: the students' scores decide")
+        students = len(names) * self.procedure.rounds * max(1, len(self.procedure.seeds))
+        if students > MAX_STUDENTS:
+            raise ValueError(
+                f"procedure: {len(names)} candidates x {self.procedure.rounds} rounds x "
+                f"{max(1, len(self.procedure.seeds))} seeds are {students} students, {MAX_STUDENTS} at most; use fewer "
+                "rounds or seeds, or split the candidates over two probes"
+            )
         return self
 
 

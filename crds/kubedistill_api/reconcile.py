@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from kubedistill_api.advance import LINGER, advance, fresh
+from kubedistill_api.advance import LINGER, advance, fresh, guarded
 from kubedistill_api.conditions import holds, is_finished, phase, put
 from kubedistill_api.graph import Graph, Node, Resource
-from kubedistill_api.observed import Action, DeleteResource, Observed, StartStage, StopStage
+from kubedistill_api.observed import Action, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.outcome import with_outcome
 from kubedistill_api.retries import RetryPolicy, next_attempt
-from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_api.standings import completed
+from kubedistill_api.status import DONE, JobStatus, StageStatus
+from kubedistill_api.summary import with_summary
 
 Verdict = tuple[Literal["Complete", "Failed"], str, str]
 ACTIVE = ("Starting", "Running")
@@ -31,12 +33,13 @@ def reconcile(
     now: datetime,
     *,
     slots: int | None = None,
+    hold: Hold | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
 ) -> tuple[JobStatus, tuple[Action, ...]]:
     """The status that follows from `observed`, and the actions to take.
 
-    `slots` bounds the stages that run at once; None is no bound. A finished job starts nothing ever again. The
-    status equals the given one when nothing changed.
+    `slots` bounds the stages that run at once; None is no bound. With a `hold` nothing is started, and the graph may
+    be empty. A finished job starts nothing ever again. The status equals the given one when nothing changed.
     """
     before = status or JobStatus()
     if resource.metadata.deletion_timestamp:
@@ -52,11 +55,13 @@ def reconcile(
     )
     after = with_outcome(_clocked(resource, after, now), before, resource, graph, observed)
     generation = resource.metadata.generation
-    if verdict := _verdict(resource, after, now):
+    if verdict := _verdict(resource, after, hold, now):
         after = _ended(after, verdict, now, generation)
         actions: tuple[Action, ...] = ()
     elif resource.spec.suspend:
         after = after.model_copy(update={"stages": _halted(after.stages, "Suspended")})
+        actions = ()
+    elif hold:
         actions = ()
     else:
         stages, actions = _scheduled(graph, after.stages, observed, now, slots, policy)
@@ -64,8 +69,8 @@ def reconcile(
         if actions and after.start_time is None:
             after = after.model_copy(update={"start_time": now})
     if not is_finished(after):
-        after = _described(after, resource.spec.suspend, now, generation)
-    after = after.model_copy(update={"phase": phase(after)})
+        after = _described(after, resource.spec.suspend, hold, now, generation)
+    after = with_summary(after.model_copy(update={"phase": phase(after)}), resource, graph, observed)
     return after, (*_stops(after, observed), *actions)
 
 
@@ -92,9 +97,11 @@ def _looked_at(
     resource: Resource, graph: Graph, before: JobStatus, observed: Observed, now: datetime, policy: RetryPolicy
 ) -> list[StageStatus]:
     known = {stage.name: stage for stage in before.stages}
-    return [
-        advance(
-            known.get(node.name) or fresh(node),
+    looked_at: dict[str, StageStatus] = {}
+    for node in graph.nodes:
+        old = known.get(node.name) or fresh(node)
+        stage = advance(
+            old,
             node,
             observed.of(node.name),
             observed.results.get(node.digest),
@@ -103,8 +110,8 @@ def _looked_at(
             resource.spec.backoff_limit,
             policy,
         )
-        for node in graph.nodes
-    ]
+        looked_at[node.name] = guarded(stage, old, node, looked_at[node.guard.decide]) if node.guard else stage
+    return list(looked_at.values())
 
 
 def _clocked(resource: Resource, status: JobStatus, now: datetime) -> JobStatus:
@@ -126,18 +133,21 @@ def _active_seconds(status: JobStatus, now: datetime) -> float:
     return status.active_seconds + max(0.0, running)
 
 
-def _verdict(resource: Resource, status: JobStatus, now: datetime) -> Verdict | None:
+def _verdict(resource: Resource, status: JobStatus, hold: Hold | None, now: datetime) -> Verdict | None:
     """The final condition as (type, reason, message); None while the job goes on."""
-    if all(stage.state == "Succeeded" for stage in status.stages):
+    if status.stages and all(stage.state in DONE for stage in status.stages):
         reused = sum(stage.reused for stage in status.stages)
-        what = f"{len(status.stages)} stages succeeded" + (f", {reused} of them reused" if reused else "")
-        return "Complete", "StagesSucceeded", what
+        skipped = sum(stage.state == "Skipped" for stage in status.stages)
+        what = f"{len(status.stages) - skipped} stages succeeded" + (f", {reused} of them reused" if reused else "")
+        return "Complete", *completed(status, what + (f"; {skipped} were not needed" if skipped else ""))
     for stage in status.stages:
         if stage.state == "Failed":
             return "Failed", stage.reason, f"stage {stage.name}: {stage.message or stage.reason}"
+    if hold and hold.final:
+        return "Failed", hold.reason, hold.message
     deadline = resource.spec.active_deadline_seconds
     if deadline is not None and not resource.spec.suspend and _active_seconds(status, now) >= deadline:
-        unfinished = ", ".join(stage.name for stage in status.stages if stage.state != "Succeeded")
+        unfinished = ", ".join(stage.name for stage in status.stages if stage.state not in DONE)
         message = f"active for activeDeadlineSeconds: {deadline}; not finished: {unfinished}"
         return "Failed", "DeadlineExceeded", message
     return None
@@ -203,7 +213,8 @@ def _begun(
     policy: RetryPolicy,
 ) -> StageStatus:
     """A waiting stage as Starting, or with what it waits for."""
-    missing = list(dict.fromkeys(need for need in node.needs.values() if by_name[need].state != "Succeeded"))
+    needs = [*node.needs.values(), *([node.guard.decide] if node.guard else [])]
+    missing = list(dict.fromkeys(need for need in needs if by_name[need].state not in DONE))
     if not policy.is_due(stage, now):
         return stage
     update: dict[str, object]
@@ -218,7 +229,7 @@ def _begun(
     return stage.model_copy(update=update)
 
 
-def _described(status: JobStatus, suspend: bool, now: datetime, generation: int) -> JobStatus:
+def _described(status: JobStatus, suspend: bool, hold: Hold | None, now: datetime, generation: int) -> JobStatus:
     """The conditions of a job that has not ended."""
     conditions = status.conditions
     if suspend:
@@ -227,6 +238,9 @@ def _described(status: JobStatus, suspend: bool, now: datetime, generation: int)
         return status.model_copy(update={"conditions": conditions})
     if holds(conditions, "Suspended"):
         conditions = put(conditions, "Suspended", "False", "Resumed", "", now, generation)
+    if hold:
+        conditions = put(conditions, "Progressing", "False", hold.reason, hold.message, now, generation)
+        return status.model_copy(update={"conditions": conditions})
     reason, message = _doing(status.stages)
     conditions = put(conditions, "Progressing", "True", reason, message, now, generation)
     return status.model_copy(update={"conditions": conditions})

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from kubedistill_api.observed import Cause
 from kubedistill_api.status import StageStatus
 
-DISRUPTIONS = frozenset({Cause.PREEMPTED, Cause.EVICTED, Cause.NODE_LOST})
+DISRUPTIONS = frozenset({Cause.PREEMPTED, Cause.EVICTED, Cause.NODE_LOST, Cause.DELETED})
 FINAL = {
     Cause.BAD_INPUT: "",
     Cause.OUT_OF_MEMORY: (

@@ -36,6 +36,8 @@ class RoleSpec(Model):
     """Processes that torchrun starts in one pod. Default: one for each GPU, one on the CPU."""
     gpu: GpuType = GpuType()
     """What kind of GPU."""
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Fail a stage when one attempt of it has been active for so long."""
 
     @property
     def processes(self) -> int:

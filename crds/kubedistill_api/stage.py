@@ -7,11 +7,11 @@ its last act. Running a finished stage again finds the result and exits 0. While
 
 from datetime import datetime
 from enum import IntEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, Uri, later
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import (
     Benchmark,
@@ -23,8 +23,9 @@ from kubedistill_api.data import (
     SamplingSpec,
     TeacherSampling,
 )
+from kubedistill_api.decision import Decision
 from kubedistill_api.runtime import RoleSpec
-from kubedistill_api.status import Artifact, Usage
+from kubedistill_api.status import Artifact, Score, ScoreDelta, Usage
 from kubedistill_api.training import TrainingSpec
 from kubedistill_api.verification import VerificationSpec
 
@@ -32,7 +33,7 @@ RESULT_FILE = "result.json"
 PROGRESS_FILE = "progress.json"
 TERMINATION_MESSAGE_BYTES = 4096
 
-StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluate", "report"]
+StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluate", "decide", "report"]
 
 STAGE_VERSIONS: dict[StageKind, int] = {
     "prepare": 1,
@@ -41,6 +42,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "curate": 1,
     "train": 1,
     "evaluate": 1,
+    "decide": 1,
     "report": 1,
 }
 """Raised when the same parameters come to mean another result, so that old results are not taken for it."""
@@ -52,6 +54,7 @@ ROLES: dict[StageKind, Literal["sampler", "trainer", "evaluator", "worker"]] = {
     "curate": "worker",
     "train": "trainer",
     "evaluate": "evaluator",
+    "decide": "worker",
     "report": "worker",
 }
 """Which role of the runtime each stage's pods come from."""
@@ -83,8 +86,22 @@ class PrepareParams(Model):
     """How responses are judged."""
 
 
+class QuestionSubset(Model):
+    """A part of the questions: the first ones in an order that a seed decides. A larger part holds a smaller one."""
+
+    share: float = Field(gt=0, lt=1)
+    """Share of the questions; at least one is taken."""
+    seed: int
+    """Decides the order."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class SampleParams(Model):
-    """Draw and verify the teacher's responses. Needs: prepare."""
+    """Draw and verify the teacher's responses. Needs: prepare; and where there is one, the stage that drew a part of
+    them before (role `drawn`)."""
 
     kind: Literal["sample"] = "sample"
     """Discriminates the parameters."""
@@ -98,6 +115,8 @@ class SampleParams(Model):
     """How many responses to draw, and how."""
     verification: VerificationSpec
     """How responses are judged."""
+    subset: QuestionSubset | None = Field(default=None, exclude_if=_is_none)
+    """Only these questions; None for all."""
 
 
 class BaselineParams(Model):
@@ -124,6 +143,8 @@ class CurateParams(Model):
     """Discriminates the parameters."""
     curation: CurationSpec
     """Which traces to keep."""
+    subset: QuestionSubset | None = Field(default=None, exclude_if=_is_none)
+    """Only these questions; None for all."""
 
 
 class TrainParams(Model):
@@ -148,10 +169,30 @@ class EvaluateParams(Model):
     """How many responses to draw per benchmark question, and how."""
     pass_at: list[int]
     """Values of k for pass@k."""
+    majority_at: list[int] = later([])
+    """Values of k for majority@k."""
     confidence: float
     """Coverage of the intervals."""
     verification: VerificationSpec
     """How responses are judged."""
+
+
+class DecideParams(Model):
+    """Compare the students of a probe's round. Needs: their evaluate stages."""
+
+    kind: Literal["decide"] = "decide"
+    """Discriminates the parameters."""
+    students: dict[str, list[str]]
+    """Roles of the evaluate stages of each candidate that the procedure began with, one per training seed. Those of a
+    candidate that left in an earlier round are no inputs."""
+    round: int
+    """Which round, from 1."""
+    rounds: int
+    """Rounds at most."""
+    growth: int
+    """How much larger each round is; the rounds' shares of the error that is allowed go by it."""
+    confidence: float
+    """Of the whole procedure."""
 
 
 class ReportParams(Model):
@@ -164,9 +205,25 @@ class ReportParams(Model):
 
 
 StageParams = Annotated[
-    PrepareParams | SampleParams | BaselineParams | CurateParams | TrainParams | EvaluateParams | ReportParams,
+    PrepareParams
+    | SampleParams
+    | BaselineParams
+    | CurateParams
+    | TrainParams
+    | EvaluateParams
+    | DecideParams
+    | ReportParams,
     Field(discriminator="kind"),
 ]
+
+
+class Guard(Model):
+    """What decides whether a stage is needed at all."""
+
+    decide: str
+    """Name of the decide stage."""
+    candidate: str | None = None
+    """Not needed when this candidate left; for None, when the procedure ended."""
 
 
 class StageSpec(Model):
@@ -184,12 +241,18 @@ class StageSpec(Model):
     """What to do."""
     inputs: dict[str, str] = {}
     """Output folders of the stages it needs, by the role they play (`prepare`, `sample`, ...)."""
+    guards: dict[str, Guard] = {}
+    """Inputs that are there only where a decision says so, by role; the decide stages are inputs by their names."""
     output_uri: str
     """Folder to work in."""
     role: RoleSpec = RoleSpec()
     """Pods, processes and GPUs. Not part of the digest: the same work on other machines is the same work."""
     attempt: int = 0
-    """Which start this is; for logs and names only."""
+    """Which start this is; for logs and names only. `KUBEDISTILL_ATTEMPT` overrides it, so that all attempts share a
+    spec."""
+    deliver_to: Uri | None = None
+    """Where the report stage puts the student, the report, the card and the corpus, once its result is there. Not part
+    of the digest: the same work delivered elsewhere is the same work."""
 
 
 class StageResult(Model):
@@ -209,6 +272,12 @@ class StageResult(Model):
     """The artifacts it made, by name."""
     metrics: dict[str, float | int | str | None] = {}
     """Its figures; small."""
+    scores: list[Score] = []
+    """Scores of the evaluate stage."""
+    deltas: list[ScoreDelta] = []
+    """Differences to the base, of the evaluate stage."""
+    decision: Decision | None = None
+    """Of the decide stage."""
     usage: Usage = Usage()
     """What it cost over all attempts that are known."""
     versions: dict[str, str] = {}
@@ -219,11 +288,36 @@ class StageResult(Model):
     """End."""
 
     def termination_message(self) -> str:
-        """The result as JSON of at most 4 KiB: what does not fit is left out, the largest part first."""
-        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        for part in ("inputs", "versions", "usage", "metrics", "outputs"):
-            text = StageResult.model_validate(data).model_dump_json(by_alias=True, exclude_none=True)
-            if len(text.encode()) <= TERMINATION_MESSAGE_BYTES:
-                return text
-            data[part] = {}
-        return StageResult.model_validate(data).model_dump_json(by_alias=True, exclude_none=True)
+        """The result as JSON of at most 4 KiB: what does not fit is left out, what the job's status shows last."""
+        result = self
+        for update in (*_WITHOUT, {"deltas": _averages(self.deltas), "scores": _averages(self.scores)}):
+            if result._fits():
+                return result._compact()
+            result = result.model_copy(update=update)
+        while not result._fits() and (result.deltas or result.scores):
+            part = "deltas" if len(result.deltas) >= len(result.scores) else "scores"
+            result = result.model_copy(update={part: getattr(result, part)[:-1]})
+        return result._compact()
+
+    def _compact(self) -> str:
+        return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
+
+    def _fits(self) -> bool:
+        return len(self._compact().encode()) <= TERMINATION_MESSAGE_BYTES
+
+
+_WITHOUT: tuple[dict[str, Any], ...] = (
+    {"inputs": {}},
+    {"versions": {}},
+    {"usage": Usage()},
+    {"metrics": {}},
+    {"outputs": {}},
+)
+"""What a result too long for a termination message is freed of, in this order."""
+
+_Entry = TypeVar("_Entry", Score, ScoreDelta)
+
+
+def _averages(entries: list[_Entry]) -> list[_Entry]:
+    """Those of avg@k, which candidates are compared by."""
+    return [entry for entry in entries if entry.metric.startswith("avg@")]

@@ -6,9 +6,12 @@ from typing import Literal
 from pydantic import Field
 
 from kubedistill_api.base import Model
+from kubedistill_api.decision import Decision, Outcome
 
 Phase = Literal["Pending", "Running", "Suspended", "Complete", "Failed"]
-StageState = Literal["Waiting", "Starting", "Running", "Succeeded", "Failed"]
+StageState = Literal["Waiting", "Starting", "Running", "Succeeded", "Skipped", "Failed"]
+DONE: tuple[StageState, ...] = ("Succeeded", "Skipped")
+"""Nothing more is to be done for a stage in one of these. Skipped: a decision made it needless."""
 ConditionType = Literal["Complete", "Failed", "Suspended", "Progressing"]
 
 
@@ -92,6 +95,10 @@ class StageStatus(Model):
     """What it made, by name."""
     metrics: dict[str, float | int | str | None] = {}
     """Its figures."""
+    usage: "Usage | None" = None
+    """What it cost, whoever paid for it."""
+    decision: Decision | None = None
+    """Of a decide stage."""
 
 
 class CorpusStatus(Model):
@@ -119,7 +126,7 @@ class Score(Model):
     model: Literal["base", "student"]
     """Before or after training."""
     metric: str
-    """`avg@k` or `pass@k`."""
+    """`avg@k`, `pass@k` or `majority@k`."""
     n: int
     """Questions."""
     mean: float
@@ -134,7 +141,7 @@ class ScoreDelta(Model):
     benchmark: str
     """Name of the benchmark."""
     metric: str
-    """`avg@k` or `pass@k`."""
+    """`avg@k`, `pass@k` or `majority@k`."""
     mean: float
     """Difference of the scores."""
     ci: tuple[float, float]
@@ -165,6 +172,70 @@ class ResultStatus(Model):
     """The report."""
 
 
+class Standing(Model):
+    """One candidate of a probe, by the student that it made."""
+
+    candidate: str
+    """Name of the candidate."""
+    score: float
+    """Mean over the benchmarks of the student's avg@k in its last round, between 0 and 1."""
+    ci: tuple[float, float] | None = None
+    """Interval of the score alone."""
+    delta: float | None = None
+    """Mean gain of the student over its base, where the base was asked the same."""
+    behind: float | None = None
+    """The leader's score minus this one, in the last round that both were in; None for the leader."""
+    behind_ci: tuple[float, float] | None = None
+    """Interval of that difference; it holds for all pairs of candidates and all rounds together."""
+    left_round: int | None = None
+    """Round after which it left, being clearly behind."""
+    teacher_accuracy: float | None = None
+    """Share of the teacher's own traces that were verified."""
+    trace_tokens: float | None = None
+    """Mean length of its traces in tokens."""
+    usage: Usage = Usage()
+    """What its stages cost, whoever paid for them; work that several candidates share is left out."""
+
+
+class ProbeOutcome(Model):
+    """What a probe came to."""
+
+    outcome: Outcome
+    """`clear`: the winner is; `tie`: it is only the best estimate; `continue`: a round is still to come."""
+    round: int
+    """Round of the last decision."""
+    tied: list[str] = []
+    """With a tie: the candidates that cannot be told apart at this budget, the leader first."""
+    reason: str
+    """The same in words."""
+
+
+class RuntimeStatus(Model):
+    """The runtime as it was when the job began; later changes of it do not touch the job."""
+
+    kind: str
+    """DistillationRuntime or ClusterDistillationRuntime."""
+    name: str
+    """Name."""
+    digest: str
+    """`sha256:` of its spec."""
+
+
+class Summary(Model):
+    """The state in a few words, for `kubectl get`."""
+
+    stage: str = ""
+    """Stages under way, or the one that failed."""
+    progress: str = ""
+    """How far the first of them is."""
+    teacher: str = ""
+    """Who is learnt from; for a probe the winner."""
+    score: str = ""
+    """The student on the first benchmark, and its gain over the base."""
+    reason: str = ""
+    """Why it does not go on."""
+
+
 class JobStatus(Model):
     """State of a DistillationJob or a TeacherProbe."""
 
@@ -172,6 +243,8 @@ class JobStatus(Model):
     """The spec's generation that this status speaks of."""
     phase: Phase = "Pending"
     """One word, derived from the conditions."""
+    summary: Summary = Summary()
+    """The state in a few words, for `kubectl get`."""
     conditions: list[Condition] = []
     """Complete, Failed, Suspended, Progressing."""
     stages: list[StageStatus] = []
@@ -184,6 +257,14 @@ class JobStatus(Model):
     """Differences to the base, once evaluated."""
     usage: Usage = Usage()
     """Cost so far."""
+    runtime: RuntimeStatus | None = None
+    """The runtime as it was when the job began."""
+    standings: list[Standing] = []
+    """A probe's candidates, the best first."""
+    winner: str | None = None
+    """A probe's winner; with a tie the best estimate."""
+    outcome: ProbeOutcome | None = None
+    """What a probe's rounds decided so far, and how sure that is."""
     result: ResultStatus | None = None
     """What came out, once complete."""
     start_time: datetime | None = None

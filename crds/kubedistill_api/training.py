@@ -1,10 +1,10 @@
 """How the student is trained: supervised fine-tuning on verified traces."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, Rule
 
 MICRO_BATCH_TOKENS_MIN = 4096
 """Below this many tokens a forward pass costs more in launches than in arithmetic, so short contexts share one."""
@@ -85,6 +85,13 @@ class TrainingSpec(Model):
     """Optimiser steps between two checkpoints. Default 50."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept. Default 2."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.microBatchTokens) || self.microBatchTokens >= self.contextLength",
+            "microBatchTokens must be at least contextLength: a trace is never split over two passes",
+        ),
+    )
 
     @model_validator(mode="after")
     def _micro_batch_holds_the_longest_trace(self) -> Self:

@@ -1,10 +1,10 @@
 """How responses are judged: `curation.verification` of a job, and the tests that come with a code question."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, Rule, later
 from kubedistill_api.data import EndpointSource
 
 
@@ -71,6 +71,8 @@ class JudgeSpec(Model):
     attempts: int = Field(default=4, ge=1, le=20)
     """Requests per verdict before it is given up. Only overload, server errors and lost connections are tried again."""
 
+    rules: ClassVar = (Rule("!has(self.endpoint.tokensPerMinute)", "endpoint.tokensPerMinute is not kept for a judge"),)
+
     @model_validator(mode="after")
     def _rate_limit_is_in_requests(self) -> Self:
         if self.endpoint.tokens_per_minute is not None:
@@ -85,6 +87,8 @@ class VerificationSpec(Model):
     """`rules`: normal form, exact rationals, math-verify. `off`: a control; every well-formed response is correct."""
     code: Literal["sandbox", "off"] = "sandbox"
     """`sandbox`: run the question's tests. `off`: a control; every well-formed response is correct."""
+    choice: Literal["rules", "off"] = later("rules")
+    """`rules`: the one letter that the answer settles on. `off`: a control; every well-formed response is correct."""
     judge: JudgeSpec | None = None
     """A judge model for math answers that the rules cannot decide; none: those count as not correct."""
     workers: int | None = Field(default=None, ge=1, le=1024)

@@ -5,8 +5,9 @@
 Both sides draw the same samples (same prompts, same sampling parameters, same seeds, no detokenising in the engine)
 with engines of the same settings, in turn, in one run; starting the engines is left out. Ours goes all the way: one
 request per sample through a Ray actor, decoding, verification, records that are synced to the disk, the final Parquet
-file. The bare engine returns its list. `ratio` is the median over the rounds of our tokens per second by the bare
-engine's in the same round. Without seeds the bare engine is measured as well: what seeds cost is vLLM's, not ours.
+file. The bare engine returns its list. `ratio` is our best round by the bare engine's best, in tokens per second: what
+neighbours on the machine take only ever slows a round. `median_ratio` is that of the rounds. Without seeds the bare
+engine is measured as well: what seeds cost is vLLM's, not ours.
 
 `stop` compares the tokens spent until every question has so many verified responses with those of all samples.
 """
@@ -41,7 +42,6 @@ MODEL = "models/careless-teacher"
 MAX_TOKENS = 128
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,14 @@ def serve_bare() -> int:
     os.environ.update({"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"})
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    from kubedistill_runtime.engines.vllm_engine import cpu_arguments
+    from kubedistill_runtime.engines.vllm_engine import EngineConfig, cpu_arguments
 
     first = json.loads(sys.stdin.readline())
     settings = {name: value for name, value in first["settings"].items() if value is not None}
-    llm = LLM(str(embedded_path(MODEL)), **settings, **cpu_arguments(first["dtype"]))
+    config = EngineConfig(
+        str(embedded_path(MODEL)), 0, settings["max_model_len"], {"dtype": first["dtype"], **settings}
+    )
+    llm = LLM(config.model, **settings, **cpu_arguments(config))
     prompts = [TokensPrompt(prompt_token_ids=ids) for ids in first["prompts"]]
     print("{}", flush=True)
     for line in sys.stdin:
@@ -180,9 +183,10 @@ async def run(args: argparse.Namespace, served: Served, bare: Bare, asked: list[
         await served.pool.close()
     return {
         "benchmark": "sampling",
-        "ratio": round(statistics.median(one.ours / one.bare for one in rounds), 3),
+        "ratio": round(max(one.ours for one in rounds) / max(one.bare for one in rounds), 3),
+        "median_ratio": round(statistics.median(one.ours / one.bare for one in rounds), 3),
         "engine_cpu": statistics.median(one.engine_cpu for one in rounds),
-        "seed_cost": round(1 - statistics.median(one.bare / one.bare_without_seeds for one in rounds), 3),
+        "seed_cost": round(1 - max(one.bare for one in rounds) / max(one.bare_without_seeds for one in rounds), 3),
         "rounds": [asdict(one) for one in rounds],
         "requests": len(asked) * args.samples,
         "stop": {
@@ -204,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--samples", type=int, default=8, help="per question")
     parser.add_argument("--stop", type=int, default=2, help="verified responses to stop after")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -102,8 +103,12 @@ def recorded(folder: Path | None) -> dict[tuple[str, int], list[int]]:
     if folder is None:
         return {}
     found: dict[tuple[str, int], list[int]] = {}
-    for part in sorted(folder.rglob("part-*.parquet")):
-        for row in pq.read_table(part).to_pylist():
+    for part in folder.glob("traces/*.arrow"):
+        try:
+            table = pa.ipc.open_file(part.read_bytes()).read_all()
+        except FileNotFoundError:  # became part of another meanwhile
+            continue
+        for row in table.to_pylist():
             found[row["question_id"], row["sample_index"]] = row["response_token_ids"]
     return found
 
@@ -153,14 +158,17 @@ def test_killed_twenty_times_it_ends_the_same(
         for stage in STAGES
         for _ in range(KILLS_PER_STAGE)
     ]
-    hits = 0
+    hits: list[str] = []
     seen: dict[tuple[str, int], list[int]] = {}
     for kill in kills:
-        hits += wait_and_kill(start(manifest, root), root, kill)
+        if wait_and_kill(start(manifest, root), root, kill):
+            hits.append(kill.stage)
         seen |= recorded(stage_folder(root, "sample"))
     assert start(manifest, root).wait() == 0, (root / "run.log").read_text()[-4000:]
-    # A kill aimed at a stage that lasts a second may find it done; most must hit, and those of the long stages all do.
-    assert hits >= len(kills) // 2
+    # A kill aimed at a stage that lasts a second may find it done.
+    assert len(hits) >= len(kills) // 2
+    assert {"baseline", "sample", "train", "evaluate"} <= set(hits)
+    assert seen, "no kill left a trace on the disk"
 
     traces = rows(stage_folder(root, "sample") / "traces.parquet")
     keys = [(row["question_id"], row["sample_index"]) for row in traces]

@@ -1,6 +1,7 @@
 """What is seen while a job runs: live bars on a terminal, lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.status import JobStatus, Progress, StageStatus
-from kubedistill_runtime.local.workspace import Workspace
 
 LINE_EVERY_S = 15.0
 """A line of progress in a log so often."""
@@ -26,6 +25,7 @@ ICONS = {
     "Waiting": Text("·", style="dim"),
     "Starting": Text("…", style="yellow"),
     "Succeeded": Text("✔", style="green"),
+    "Skipped": Text("–", style="dim"),
     "Failed": Text("✘", style="bold red"),
 }
 
@@ -36,7 +36,7 @@ class QuietView:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console
 
-    def begin(self, resource: Resource, graph: Graph, workspace: Workspace) -> None:
+    def begin(self, title: str, log_of: Callable[[StageStatus], str]) -> None:
         pass
 
     def show(self, status: JobStatus) -> None:
@@ -58,19 +58,21 @@ class LineView(QuietView):
         self._seen: dict[str, StageStatus] = {}
         self._printed: dict[str, float] = {}
 
-    def begin(self, resource: Resource, graph: Graph, workspace: Workspace) -> None:
-        self._graph, self._workspace = graph, workspace
-        self._width = max(len(node.name) for node in graph.nodes)
-        self.note(f"{resource.kind} {resource.metadata.name}: {len(graph.nodes)} stages in {workspace.folder}")
+    def begin(self, title: str, log_of: Callable[[StageStatus], str]) -> None:
+        self._log_of = log_of
+        self.note(title)
 
     def show(self, status: JobStatus) -> None:
+        width = max((len(stage.name) for stage in status.stages), default=0)
         for stage in status.stages:
             before = self._seen.get(stage.name)
             self._seen[stage.name] = stage
             if line := self._line(before, stage):
-                self.note(f"{datetime.now():%H:%M:%S} {stage.name:<{self._width}} {line}")
+                self.note(f"{datetime.now():%H:%M:%S} {stage.name:<{width}} {line}")
 
     def _line(self, before: StageStatus | None, stage: StageStatus) -> str:
+        if before is None and stage.state == "Skipped":
+            return "not needed"
         if before is None and stage.state == "Succeeded":
             return "reused" if stage.reused else "done before"
         old = (before.state, before.attempt) if before else ("Waiting", stage.attempt)
@@ -79,10 +81,11 @@ class LineView(QuietView):
             match stage.state:
                 case "Running":
                     again = f" (attempt {stage.attempt})" if stage.attempt else ""
-                    log = self._workspace.log(self._graph[stage.name], stage.attempt)
-                    return f"started{again}, log: {shown_path(str(log))}"
+                    return f"started{again}, log: {shown_path(self._log_of(stage))}"
                 case "Succeeded":
                     return "reused" if stage.reused else f"done in {duration(elapsed(stage))}"
+                case "Skipped":
+                    return "not needed"
                 case "Failed":
                     return f"FAILED: {stage.message}"
                 case "Waiting" if stage.retry_after:
@@ -108,8 +111,8 @@ class LiveView(LineView):
         )
         self._spinner = Spinner("dots", style="cyan")
 
-    def begin(self, resource: Resource, graph: Graph, workspace: Workspace) -> None:
-        super().begin(resource, graph, workspace)
+    def begin(self, title: str, log_of: Callable[[StageStatus], str]) -> None:
+        super().begin(title, log_of)
         self._live.start()
 
     def show(self, status: JobStatus) -> None:
@@ -150,9 +153,10 @@ def stage_table(stages: list[StageStatus], running: RenderableType = RUNNING, *,
         bar: RenderableType = ""
         if progress and progress.total:
             bar = ProgressBar(total=progress.total, completed=progress.done, width=BAR_WIDTH)
-        took = "" if stage.state == "Waiting" else duration(elapsed(stage))
+        idle = stage.state in ("Waiting", "Skipped")
+        took = "" if idle else duration(elapsed(stage))
         icon = running if stage.state == "Running" else ICONS[stage.state]
-        name = Text(stage.name, style="" if stage.state != "Waiting" else "dim")
+        name = Text(stage.name, style="dim" if idle else "")
         table.add_row(icon, name, bar, "" if stage.reused else took, escape(remark(stage)))
     return table
 
@@ -166,6 +170,8 @@ def remark(stage: StageStatus) -> str:
         said = describe(stage.progress)
     elif stage.state in ("Failed", "Starting") or stage.retry_after:
         said = ": ".join(filter(None, (stage.reason, stage.message)))
+    elif stage.state == "Skipped":
+        said = "not needed"
     elif stage.state == "Succeeded":
         said = ""
     else:

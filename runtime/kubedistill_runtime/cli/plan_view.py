@@ -49,7 +49,7 @@ def _stages(forecast: Forecast) -> Table:
         table.add_row(
             stage.name,
             Text(needs, style="dim"),
-            Text("reused", style="green") if stage.reused else Text(stage.digest[:8], style="dim"),
+            _result(stage),
             f"{stage.gpus} x {stage.gpu}" if stage.gpus else "CPU",
             Text("done", style="dim") if stage.reused else _tokens(stage),
             human_time(wall) if wall else "",
@@ -57,6 +57,12 @@ def _stages(forecast: Forecast) -> Table:
             money(stage.cost) if stage.cost is not None and not stage.reused else "",
         )
     return table
+
+
+def _result(stage: StageForecast) -> Text:
+    if stage.reused:
+        return Text("reused", style="green")
+    return Text("if needed" if stage.maybe else stage.digest[:8], style="dim")
 
 
 def _memory(fits: list[ModelFit]) -> Table:
@@ -104,6 +110,9 @@ def _sum(forecast: Forecast) -> Text:
     if forecast.gpu_seconds:
         wall = sum(stage.duration.wall_seconds for stage in todo if stage.duration)
         text.append(f", about {forecast.gpu_seconds / 3600:.3g} GPU hours in {human_time(wall)}")
+        maybe = sum(stage.duration.gpu_seconds for stage in todo if stage.duration and stage.maybe)
+        if maybe:
+            text.append(f"; {maybe / 3600:.3g} of the GPU hours only if the rounds before decide nothing")
     if forecast.cost is not None:
         text.append(f", cost about {money(forecast.cost)}")
     if not forecast.fits_memory:
@@ -162,6 +171,7 @@ def _stage_data(stage: StageForecast) -> dict[str, Any]:
         "needs": list(stage.needs),
         "digest": stage.digest,
         "reused": stage.reused,
+        "maybe": stage.maybe,
         "role": stage.role,
         "gpus": stage.gpus,
         "requests": tokens.requests if tokens else None,

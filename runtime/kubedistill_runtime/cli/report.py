@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kubedistill_api.status import DONE
 from kubedistill_runtime.cli.jobs import ROOT_HELP, TARGET_HELP, artifact, find_job
 from kubedistill_runtime.errors import TryAgain
 from kubedistill_runtime.local.workspace import DEFAULT_ROOT
@@ -34,6 +35,6 @@ def report_command(
             if show:
                 webbrowser.open(path.resolve().as_uri())
             return
-    todo = next((stage for stage in status.stages if stage.state != "Succeeded"), None)
+    todo = next((stage for stage in status.stages if stage.state not in DONE), None)
     where = f"{todo.name} is {todo.state.lower()}" if todo else "it has no stage of that kind"
     raise TryAgain(f"{job.kind} {job.name} has no report yet: {where} (job: {status.phase}); run it to its end")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_api.status import DONE, JobStatus, StageStatus
 from kubedistill_runtime.cli.live import console_of, remark
 from kubedistill_runtime.cli.summary import percent, print_summary
 from kubedistill_runtime.local.workspace import DEFAULT_ROOT, JobFolder, workspaces
@@ -60,7 +60,7 @@ def _table(found: Sequence[tuple[JobFolder, JobStatus]]) -> Table:
         table.add_column(heading, no_wrap=heading != "stage")
     for folder, state in found:
         phase = "Interrupted" if is_abandoned(folder, state) else state.phase
-        done = sum(stage.state == "Succeeded" for stage in state.stages)
+        done = sum(stage.state in DONE for stage in state.stages)
         current = _current(state.stages)
         stage = " ".join(filter(None, (current.name, remark(current)))) if current else ""
         student = next((score for score in state.scores if score.model == "student"), None)

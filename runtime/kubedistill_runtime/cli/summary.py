@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kubedistill_api.graph import Graph
-from kubedistill_api.status import CorpusStatus, JobStatus, Score
+from kubedistill_api.status import CorpusStatus, JobStatus, Score, Standing
 from kubedistill_runtime.cli.live import duration, elapsed, shown_path, stage_table
 from kubedistill_runtime.local.process import last_lines
 from kubedistill_runtime.local.workspace import Workspace
@@ -38,6 +38,11 @@ def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableT
     if status.scores:
         yield ""
         yield score_table(status)
+    if status.standings:
+        yield ""
+        yield standings_table(status)
+        if status.outcome:
+            yield f"[bold]{escape(status.outcome.reason)}[/]"
     if status.usage.completion_tokens or status.usage.training_tokens:
         drawn, trained = status.usage.completion_tokens, status.usage.training_tokens
         yield f"\ntokens    {drawn:,} drawn, {trained:,} trained on"
@@ -71,6 +76,39 @@ def score_table(status: JobStatus) -> Table:
             percent(delta.mean, delta.ci, "+") if delta else "",
         )
     return table
+
+
+def standings_table(status: JobStatus) -> Table:
+    """A probe's candidates, the best first, in percent with their intervals."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("candidate", ">student", ">behind", ">gain", ">own", ">tokens/trace", ">tokens", ">GPU h", ""):
+        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)
+    for standing in status.standings:
+        drawn = standing.usage.completion_tokens + standing.usage.training_tokens
+        table.add_row(
+            escape(standing.candidate),
+            percent(standing.score, standing.ci) if standing.ci else f"{100 * standing.score:.1f}",
+            percent(standing.behind, standing.behind_ci) if standing.behind is not None and standing.behind_ci else "",
+            "" if standing.delta is None else f"{100 * standing.delta:+.1f}",
+            "" if standing.teacher_accuracy is None else f"{100 * standing.teacher_accuracy:.1f}",
+            "" if standing.trace_tokens is None else f"{standing.trace_tokens:.0f}",
+            f"{drawn:,}" if drawn else "",
+            f"{standing.usage.gpu_seconds / 3600:.2f}" if standing.usage.gpu_seconds else "",
+            _place(standing, status),
+        )
+    return table
+
+
+def _place(standing: Standing, status: JobStatus) -> str:
+    tied = status.outcome.tied if status.outcome else []
+    if standing.candidate == status.winner:
+        return "best estimate" if tied else "winner"
+    if standing.candidate in tied:
+        return "tied"
+    if standing.left_round is None:
+        return ""
+    ended = status.outcome is not None and status.outcome.round == standing.left_round
+    return "clearly behind" if ended else f"left after round {standing.left_round}"
 
 
 def percent(mean: float, interval: tuple[float, float], sign: str = "") -> str:

@@ -31,15 +31,16 @@ def verify_command(
     wall_seconds: Annotated[float | None, typer.Option(help="Wall clock of one test of a program.")] = None,
     memory_mib: Annotated[int | None, typer.Option(help="Memory of a program.")] = None,
 ) -> None:
-    """Judge responses: math answers against gold answers, programs against tests.
+    """Judge responses: math answers and chosen letters against gold answers, programs against tests.
 
     Each row of the input is one response; each row of the output its verdict, in the same order. A row that cannot be
     judged gets a verdict with an error and stops no other. Programs run in a sandbox.
 
     [bold]Rows[/bold]
 
-      {"id": "a", "domain": "math", "response": "So \\boxed{4}.", "gold": "4"}
-      {"id": "b", "domain": "code", "response": "```python ...",
+      {"id": "a", "domain": "math", "response": "So \\\\boxed{4}.", "gold": "4"}
+      {"id": "b", "domain": "choice", "response": "Answer: (B)", "gold": "B"}
+      {"id": "c", "domain": "code", "response": "```python ...",
        "tests": {"inputs": ["1"], "outputs": ["2"]}}    (on one line)
 
     [bold]Verdicts[/bold]

@@ -17,8 +17,10 @@ from typing import Any, Literal
 from kubedistill_api.data import FieldMap, QuestionSource
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.code_tests import parse_tests
+from kubedistill_runtime.data.options import letter_of, lettered, list_of, shuffled
 from kubedistill_runtime.data.rows import Row, read_rows
 from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.verify.choice import check_letter
 from kubedistill_runtime.verify.math import check_gold, compare
 
 Reason = Literal[
@@ -88,7 +90,7 @@ def load_source(
     `where` is the source's field in the manifest (`spec.questions[0]`). Raises BadInput when the source cannot be read,
     lacks a column, or is mostly unusable; the last one at its end.
     """
-    checked = verification.math != "off" if source.domain == "math" else verification.code != "off"
+    checked = getattr(verification, source.domain) != "off"
     needed = _needed(source.fields, source.domain, checked)
     columns = [name.partition(".")[0] for name in needed.values()]
     rows = read_rows(source, where, list(dict.fromkeys(columns)))
@@ -174,7 +176,9 @@ def _needed(fields: FieldMap, domain: str, checked: bool) -> dict[str, str]:
     """Which columns must be there, by their field in the manifest."""
     needed = {"prompt": fields.prompt}
     if checked:
-        needed |= {"answer": fields.answer} if domain == "math" else {"tests": fields.tests}
+        needed |= {"tests": fields.tests} if domain == "code" else {"answer": fields.answer}
+    if domain == "choice":
+        needed |= {f"options[{index}]": name for index, name in enumerate(fields.options)}
     return needed | ({"id": fields.id} if fields.id else {})
 
 
@@ -198,10 +202,12 @@ def _has(row: Row, column: str) -> bool:
 def _question(row: Row, source: QuestionSource, index: int, number: int, checked: bool) -> Question:
     question = _prompt(row, source.fields.prompt)
     gold = tests = None
-    if source.domain == "math":
-        gold = _gold(row, source.fields.answer, checked)
-    else:
+    if source.domain == "code":
         tests = _tests(row, source.fields.tests, checked)
+    elif source.domain == "choice" and source.fields.options:
+        question, gold = _with_options(question, row, source.fields)
+    else:
+        gold = _gold(row, source.fields.answer, checked, source.domain)
     if source.fields.id:
         identity = _text(_optional(row, source.fields.id))
         if not identity:
@@ -235,7 +241,7 @@ def _prompt(row: Row, column: str) -> str:
     return text
 
 
-def _gold(row: Row, column: str, checked: bool) -> str | None:
+def _gold(row: Row, column: str, checked: bool, domain: str) -> str | None:
     value = _optional(row, column)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -246,10 +252,25 @@ def _gold(row: Row, column: str, checked: bool) -> str | None:
         raise _Unusable("bad_gold", f"{column} is a {type(value).__name__}, not one answer")
     if not gold:
         raise _Unusable("empty_gold", f"{column} is empty")
-    problem = check_gold(gold)
+    problem = check_letter(gold) if domain == "choice" else check_gold(gold)
     if problem:
         raise _Unusable("bad_gold", problem)
     return gold
+
+
+def _with_options(question: str, row: Row, fields: FieldMap) -> tuple[str, str]:
+    """The question with its options below it, and the letter of the right one."""
+    values = [_optional(row, name) for name in fields.options]
+    texts = [_text(value) for value in (values[0] if len(values) == 1 and isinstance(values[0], list) else values)]
+    answer = _optional(row, fields.answer)
+    try:
+        options = list_of(texts)
+        if fields.answer in fields.options:
+            options = shuffled(options, question)
+            return lettered(question, options), letter_of(_text(answer), options)
+        return lettered(question, options), letter_of(answer if isinstance(answer, int) else _text(answer), options)
+    except ValueError as error:
+        raise _Unusable("bad_gold", f"{fields.answer}: {error}") from None
 
 
 def _tests(row: Row, column: str, checked: bool) -> str | None:
@@ -303,7 +324,7 @@ def _refuse(unusable: list[Drop], count: int, source: QuestionSource, where: str
     elif reason in ("empty_prompt", "bad_prompt"):
         name = "prompt"
     else:
-        name = "answer" if source.domain == "math" else "tests"
+        name = "tests" if source.domain == "code" else "answer"
     raise BadInput(
         f"{where}: {len(unusable)} of {count} rows are unusable, mostly {reason}; row {example.row}: {example.detail}. "
         f"Set {where}.fields.{name} to the column that holds it (now {getattr(source.fields, name)}), or check "

@@ -4,8 +4,10 @@ Rows are dictionaries and come one at a time, in the order of the source. Librar
 when there is one. Everything that is wrong with a source is a BadInput that names the manifest's field.
 """
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import IO, Any
@@ -82,7 +84,7 @@ def _open(uri: str, where: str) -> IO[bytes]:
 
 def _jsonl(uri: str, where: str) -> Iterator[Row]:
     with _open(uri, where) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_whole(file, uri, where), start=1):
             if not line.strip():
                 continue
             try:
@@ -94,6 +96,14 @@ def _jsonl(uri: str, where: str) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise BadInput(f"{uri}:{number}: a row must be an object like {{...}} ({where}.uri)")
             yield row
+
+
+def _whole(file: IO[bytes], uri: str, where: str) -> Iterator[bytes]:
+    """The lines of a file that may be compressed."""
+    try:
+        yield from file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(f"{uri}: its compression is damaged: {error} ({where}.uri)") from None
 
 
 def _parquet(uri: str, where: str, columns: list[str] | None) -> Iterator[Row]:

@@ -65,6 +65,8 @@ class EngineStats:
     aborted: int = 0
     restarts: int = 0
     """Engines that died and were started again."""
+    answered: set[int] = field(default_factory=set)
+    """Numbers of the engines that responses came from."""
     retries: int = 0
     """Requests to an endpoint that were sent again."""
     details: dict[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubedistill_runtime.engines.base import Completion, EngineStats, Request
+from kubedistill_runtime.engines.ray_cluster import POD_RESOURCE
 from kubedistill_runtime.engines.vllm_engine import EngineConfig, EngineInfo, Failure, Polled, VllmEngine
 from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.sampling.concurrency import Concurrency, Load
@@ -53,6 +54,7 @@ class VllmPool:
         self.stats = EngineStats()
         self._gpus = gpus
         self._count = count
+        self._by_pod = not gpus and _has_pods()
         self._config: EngineConfig | None = None
         self._slots = [_Slot(number) for number in range(count)]
         self._events: asyncio.Queue[list[Completion] | Exception] = asyncio.Queue()
@@ -120,7 +122,10 @@ class VllmPool:
         import ray
 
         options = {"num_cpus": 0, "num_gpus": self._gpus, "max_concurrency": 4, "scheduling_strategy": "SPREAD"}
-        return ray.remote(VllmEngine).options(**options).remote(None if self._gpus else self._count)
+        if self._by_pod:
+            options["resources"] = {POD_RESOURCE: 1}
+        sharing = None if self._gpus else 1 if self._by_pod else self._count
+        return ray.remote(VllmEngine).options(**options).remote(sharing)
 
     async def _serve(self, slot: _Slot) -> None:
         """Keeps one engine alive and carries what it answers, until it cannot be helped."""
@@ -189,6 +194,7 @@ class VllmPool:
             slot.concurrency.observe(Load(load.kv_usage, load.running, load.waiting, slot.preemptions, slot.finished))
             slot.observed, slot.preemptions, slot.finished = now, 0, 0
         if completions:
+            self.stats.answered.add(slot.number)
             self._events.put_nowait(completions)
 
     def _give_up(self, slot: _Slot, failure: Failure) -> None:
@@ -218,6 +224,14 @@ async def _awaited(reference: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _has_pods() -> bool:
+    """Whether the cluster is one of ours over several pods, where each has a place for an engine."""
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return POD_RESOURCE in resources
 
 
 def _check_gpus(count: int, gpus: int) -> None:

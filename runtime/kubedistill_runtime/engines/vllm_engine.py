@@ -5,30 +5,42 @@ seconds where vLLM's default, processes of its own that each import everything a
 default overlaps scheduling with the model's work. vLLM is imported here only, and not before the actor runs.
 """
 
+import gc
+import json
 import os
 import threading
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from kubedistill_api.data import ModelSource
 from kubedistill_runtime.engines.base import Completion, FinishReason, Request
+from kubedistill_runtime.estimate.models import DTYPE_BYTES, architecture
 from kubedistill_runtime.sampling.concurrency import Load
 from kubedistill_runtime.verify.pool import usable_cores
 
-GATHER_S = 0.05
-"""A poll that has something waits this long for more: a call of Ray costs about a millisecond on either side."""
+GATHER_SHARE = 0.125
+"""A poll that has something waits until it has this share of the batch: a call of Ray takes about a millisecond of the
+engine's time. Half of the queue's slack, so that no place stays empty meanwhile; a small batch does not wait."""
+GATHER_S = 0.25
+"""But it waits no longer than this."""
 POLL_S = 5.0
 """A poll that has nothing returns after this long, so that the driver sees the engine's load."""
 LEAVE_S = 30.0
 """An engine that died waits this long for the driver to read why."""
 MESSAGE_CHARS = 600
 """An engine's error is cut to this: some of vLLM's print every setting there is."""
+CPU_MAX_NUM_SEQS = 256
+"""vLLM's own default where it finds no GPU."""
 CPU_KV_BYTES = 4 * 2**30
-"""KV cache on the CPU at most, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
+"""KV cache on the CPU at most."""
 CPU_KV_SHARE = 0.25
 """Share of the machine's free memory that the KV cache takes on the CPU at most."""
+CPU_KV_BLOCK = 128
+"""Tokens of one block on the CPU."""
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
@@ -118,8 +130,11 @@ class VllmEngine:
         """What ended since the last poll; waits for something to say."""
         with self._changed:
             self._changed.wait_for(lambda: self._completions or self._failure is not None, POLL_S)
-        time.sleep(GATHER_S)
-        with self._changed:
+            if self._completions:
+                self._changed.wait_for(
+                    lambda: len(self._completions) >= GATHER_SHARE * self._running or self._failure is not None,
+                    GATHER_S,
+                )
             if self._failure is not None:
                 return self._failure
             completions, self._completions = self._completions, []
@@ -178,7 +193,8 @@ class VllmEngine:
         assert config is not None
         arguments = dict(config.arguments)
         if not config.gpus:
-            arguments |= cpu_arguments(arguments["dtype"])
+            arguments |= cpu_arguments(config)
+            inspect_here(config.model)
         engine = LLMEngine.from_engine_args(
             vllm.EngineArgs(
                 model=config.model, max_model_len=config.max_model_len, disable_log_stats=False, **arguments
@@ -187,6 +203,9 @@ class VllmEngine:
         )
         # The scheduler's statistics are wanted, those of every single token are not: they cost a loop in Python.
         engine.log_stats = False
+        # What is there now stays; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         cache = engine.vllm_config.cache_config
         info = EngineInfo(
             max_num_seqs=engine.vllm_config.scheduler_config.max_num_seqs,
@@ -265,18 +284,43 @@ def _finish_reason(reason: str | None) -> FinishReason:
     return reason if reason in ("stop", "length") else "error"  # type: ignore[return-value]
 
 
-def cpu_arguments(dtype: str = "auto") -> dict[str, Any]:
-    """What every engine on the CPU is told, as arguments of `vllm.EngineArgs`."""
-    import psutil
-
-    kv_bytes = min(CPU_KV_BYTES, int(CPU_KV_SHARE * psutil.virtual_memory().available))
+def cpu_arguments(config: EngineConfig) -> dict[str, Any]:
+    """What an engine on the CPU is told beside or instead of the configuration's arguments, for `vllm.EngineArgs`."""
+    # Where the CPU has no instructions for it, bfloat16 takes twice the time, and traces must not depend on that.
+    dtype = "float32" if config.arguments["dtype"] == "auto" else config.arguments["dtype"]
     return {
-        # Where the CPU has no instructions for it, bfloat16 takes twice the time, and traces must not depend on that.
-        "dtype": "float32" if dtype == "auto" else dtype,
+        "dtype": dtype,
         # There are no CUDA graphs to capture, and compiling takes longer than it saves.
         "enforce_eager": True,
         # vLLM 0.32 dies on the CPU when a prefill is cut in two for a request that has its own seed: it takes back the
         # draw of the first part with Generator.set_offset, which the CPU's generator does not have.
         "enable_chunked_prefill": False,
-        "kv_cache_memory_bytes": kv_bytes,
+        "kv_cache_memory_bytes": _cpu_kv_bytes(config, DTYPE_BYTES[dtype]),
     }
+
+
+def inspect_here(model: str) -> None:
+    """Tells vLLM what the model of this folder can do. It would ask a process of its own, so as not to touch CUDA in
+    this one, and that imports everything once more: a third of the start."""
+    from vllm import ModelRegistry
+
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return
+    for name in json.loads(config.read_text()).get("architectures") or ():
+        if known := ModelRegistry.models.get(name):
+            ModelRegistry.register_model(name, known.load_model_cls())
+
+
+def _cpu_kv_bytes(config: EngineConfig, value_bytes: int) -> int:
+    """Room for the largest batch, but not more: vLLM writes zeros to all of it, which takes time."""
+    import psutil
+
+    most = min(CPU_KV_BYTES, int(CPU_KV_SHARE * psutil.virtual_memory().available))
+    model = architecture(ModelSource(uri=f"file://{config.model}"))
+    if model is None:
+        return most
+    sequences = config.arguments.get("max_num_seqs", CPU_MAX_NUM_SEQS)
+    # One block is vLLM's own, and one more per sequence keeps the blocks of prompts that others share.
+    blocks = sequences * (-(-config.max_model_len // CPU_KV_BLOCK) + 1) + 1
+    return min(most, blocks * CPU_KV_BLOCK * model.kv_bytes(value_bytes))

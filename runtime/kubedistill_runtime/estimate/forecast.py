@@ -1,10 +1,11 @@
 """What a whole plan will take: memory of every role, tokens, time and cost of every stage."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kubedistill_api.data import EndpointSource, EngineSpec, ModelSource, QuestionSource
-from kubedistill_api.graph import Graph, Node, Resource
+from kubedistill_api.graph import ALREADY_DRAWN, Graph, Node, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.runtime import RoleSpec, RuntimeSpec
 from kubedistill_api.stage import (
@@ -45,6 +46,8 @@ class StageForecast:
     limited_seconds: float | None = None
     """At least so long by an endpoint's rate limits."""
     cost: float | None = None
+    maybe: bool = False
+    """A decision may make it needless."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class _Forecaster:
             role=ROLES[node.kind],
             gpus=role.gpus,
             gpu=role.gpu.name,
+            maybe=node.guard is not None,
         )
         match node.params:
             case PrepareParams() as params:
@@ -176,8 +180,13 @@ class _Forecaster:
             if result.usage.prompt_tokens:
                 self._prompt = result.usage.prompt_tokens / traces.rows
         sampling = params.sampling
+        questions = _part(params, self._questions)
+        if ALREADY_DRAWN in node.needs:
+            earlier = self._graph[node.needs[ALREADY_DRAWN]].params
+            assert isinstance(earlier, SampleParams)
+            questions -= _part(earlier, self._questions)
         drawn = count.sampling_tokens(
-            self._questions, count.draws_per_question(sampling), sampling.max_tokens, measured or None
+            questions, count.draws_per_question(sampling), sampling.max_tokens, measured or None
         )
         self._responses[node.name] = drawn.mean_response
         endpoint: EndpointSource | None = params.endpoint
@@ -229,7 +238,8 @@ class _Forecaster:
         spec = self._resource.spec
         sampling = spec.teacher.sampling if isinstance(self._resource, DistillationJob) else spec.sampling
         kept = count.kept_traces(result.metrics) if result else None
-        self._traces[node.name] = kept or count.corpus_size(self._questions, sampling, params.curation)
+        questions = _part(params, self._questions)
+        self._traces[node.name] = kept or count.corpus_size(questions, sampling, params.curation)
         self._responses[node.name] = self._responses[node.needs["sample"]]
 
     def _train(self, stage: StageForecast, node: Node, params: TrainParams, role: RoleSpec) -> StageForecast:
@@ -266,8 +276,15 @@ class _Forecaster:
 def _candidate(resource: Resource, stage: str) -> str:
     """Field of the candidate that a probe's sample stage belongs to."""
     assert not isinstance(resource, DistillationJob)
-    names = [f"sample-{candidate.name}" for candidate in resource.spec.candidates]
-    return f"spec.candidates[{names.index(stage)}]"
+    rounds = resource.spec.procedure.rounds
+    ends = [f"-r{number}" for number in range(1, rounds + 1)] if rounds > 1 else [""]
+    names = [{f"sample-{candidate.name}{end}" for end in ends} for candidate in resource.spec.candidates]
+    return f"spec.candidates[{next(at for at, stages in enumerate(names) if stage in stages)}]"
+
+
+def _part(params: SampleParams | CurateParams, questions: int) -> int:
+    """Questions that a stage has to do with."""
+    return max(1, math.ceil(round(params.subset.share * questions, 6))) if params.subset else questions
 
 
 def _number(result: StageResult, name: str) -> int | None:

@@ -15,9 +15,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kubedistill_runtime.errors import BadInput
-from kubedistill_runtime.evaluate.estimators import Bools
+from kubedistill_runtime.evaluate.estimators import Bools, Votes
+from kubedistill_runtime.verify.vote import VOTING, vote
 
 COLUMNS = ("benchmark", "question_id", "sample_index", "correct", "error", "response_tokens", "truncated")
+
+
+VOTE = "vote"
+BATCH_ROWS = 1024
 
 
 class MissingSamples(BadInput):
@@ -35,19 +40,42 @@ class Answers:
     tokens: NDArray[np.int64]
     errors: int
     """Answers that could not be judged, or whose program failed (column `error` says why); they count as wrong."""
+    votes: Votes | None = None
+    """What each says, equal answers as equal text; None where it was not read, or answers cannot be equal (code)."""
 
     @property
     def samples(self) -> int:
         return self.correct.shape[1]
 
 
-def read_answers(path: Path, samples: int, expected: Mapping[str, Sequence[str]] | None = None) -> dict[str, Answers]:
-    """Answers by benchmark, from a results.parquet. Raises BadInput as `answers_of` does."""
+def read_answers(
+    path: Path,
+    samples: int,
+    expected: Mapping[str, Sequence[str]] | None = None,
+    domains: Mapping[str, str] | None = None,
+) -> dict[str, Answers]:
+    """Answers by benchmark, from a results.parquet. Raises BadInput as `answers_of` does.
+
+    With the `domains` of the benchmarks, votes are read from the responses where a domain has any.
+    """
     schema = pq.read_schema(path)
     absent = [name for name in COLUMNS if name not in schema.names]
     if absent:
         raise BadInput(f"{path} has no column {', '.join(absent)}; it is not a table of benchmark results")
-    return answers_of(pq.read_table(path, columns=list(COLUMNS)), samples, expected)
+    table = pq.read_table(path, columns=list(COLUMNS))
+    if domains is not None:
+        table = table.append_column(VOTE, _votes(path, domains))
+    return answers_of(table, samples, expected)
+
+
+def _votes(path: Path, domains: Mapping[str, str]) -> pa.Array:
+    """A vote for each row, null where the benchmark's domain has none. Responses are read a batch at a time."""
+    votes: list[str | None] = []
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_ROWS, columns=["benchmark", "response"]):
+        for row in batch.to_pylist():
+            domain = domains.get(row["benchmark"])
+            votes.append(vote(domain, row["response"] or "") if domain in VOTING else None)
+    return pa.array(votes, pa.string())
 
 
 def answers_of(
@@ -116,4 +144,5 @@ def _answers(name: str, table: pa.Table, samples: int, expected: Sequence[str] |
         truncated=grid("truncated").astype(np.bool_),
         tokens=grid("response_tokens").astype(np.int64),
         errors=len(table) - table["error"].null_count,
+        votes=grid(VOTE).astype(np.str_) if VOTE in table.column_names and not table[VOTE].null_count else None,
     )

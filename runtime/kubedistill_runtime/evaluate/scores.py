@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.errors import BadInput
-from kubedistill_runtime.evaluate.estimators import Floats, average, pass_at
+from kubedistill_runtime.evaluate.estimators import Floats, average, majority_at, pass_at
 from kubedistill_runtime.evaluate.intervals import RESAMPLES, Estimate, difference_interval, mean_interval
 from kubedistill_runtime.evaluate.results import Answers
 
@@ -45,21 +45,23 @@ def score(
     base: Mapping[str, Answers] | None,
     *,
     pass_at_k: Sequence[int] = (),
+    majority_at_k: Sequence[int] = (),
     confidence: float = 0.95,
 ) -> Scores:
     """Scores of the student, of the base where its answers are given, and their paired differences.
 
-    Raises BadInput when the base has not answered the same questions with as many samples.
+    majority@k is given where the answers have votes. Raises BadInput when the base has not answered the same questions
+    with as many samples.
     """
     result = Scores([], [], {"confidence": confidence, "resamples": RESAMPLES, "benchmarks": []})
     for name, answers in student.items():
         before = _matching(name, answers, base) if base is not None else None
         methods: dict[str, str] = {}
-        for metric, after_rates in _metrics(answers, pass_at_k).items():
+        for metric, after_rates in _metrics(answers, pass_at_k, majority_at_k).items():
             after = mean_interval(after_rates, answers.samples, confidence)
             methods[metric] = after.method
             if before is not None:
-                before_rates = _metrics(before, pass_at_k)[metric]
+                before_rates = _metrics(before, pass_at_k, majority_at_k)[metric]
                 estimate = mean_interval(before_rates, answers.samples, confidence)
                 result.scores.append(_score(name, "base", metric, len(before_rates), estimate))
                 delta = difference_interval(after_rates, before_rates, answers.samples, confidence)
@@ -69,17 +71,25 @@ def score(
     return result
 
 
-def _metrics(answers: Answers, pass_at_k: Sequence[int]) -> dict[str, Floats]:
+def _metrics(answers: Answers, pass_at_k: Sequence[int], majority_at_k: Sequence[int]) -> dict[str, Floats]:
     values = {f"avg@{answers.samples}": average(answers.correct)}
     # pass@1 is avg@k by another name.
     for k in sorted(set(pass_at_k) - {1}):
-        if k > answers.samples:
-            raise BadInput(
-                f"evaluation.passAt: pass@{k} needs at least {k} samples per question (evaluation.samples is "
-                f"{answers.samples}); raise samples or lower passAt"
-            )
+        _check_samples("pass", k, answers.samples)
         values[f"pass@{k}"] = pass_at(k, answers.correct)
+    # A vote of one is avg@k once more.
+    for k in sorted(set(majority_at_k) - {1}) if answers.votes is not None else ():
+        _check_samples("majority", k, answers.samples)
+        values[f"majority@{k}"] = majority_at(k, answers.votes, answers.correct)
     return values
+
+
+def _check_samples(metric: str, k: int, samples: int) -> None:
+    if k > samples:
+        raise BadInput(
+            f"evaluation.{metric}At: {metric}@{k} needs at least {k} samples per question (evaluation.samples is "
+            f"{samples}); raise samples or lower {metric}At"
+        )
 
 
 def _matching(name: str, student: Answers, base: Mapping[str, Answers]) -> Answers:

@@ -14,7 +14,7 @@ from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.reconcile import reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
-from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_api.status import DONE, JobStatus, StageStatus
 from kubedistill_runtime.local.executor import LocalExecutor
 from kubedistill_runtime.local.workspace import JobFolder
 
@@ -57,7 +57,8 @@ def taken_up(status: JobStatus | None, graph: Graph, results: dict[str, StageRes
     ended = is_finished(status)
 
     def is_done(stage: StageStatus | None, digest: str) -> bool:
-        return bool(stage and stage.state == "Succeeded" and stage.digest == digest and digest in results)
+        there = stage and (stage.state == "Skipped" or (stage.state == "Succeeded" and digest in results))
+        return bool(stage and there and stage.digest == digest)
 
     if holds(status.conditions, "Complete") and all(is_done(known.get(n.name), n.digest) for n in graph.nodes):
         return status
@@ -66,7 +67,7 @@ def taken_up(status: JobStatus | None, graph: Graph, results: dict[str, StageRes
         stage = known.get(node.name)
         if stage is None:
             continue
-        redo = stage.state == "Succeeded" or ended
+        redo = stage.state in DONE or ended
         stages.append(renewed(stage, node) if redo and not is_done(stage, node.digest) else stage)
     if ended:
         return JobStatus(stages=stages, usage=status.usage)

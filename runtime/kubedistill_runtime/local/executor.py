@@ -48,13 +48,7 @@ class LocalExecutor:
                 del self._processes[key]
             else:
                 children.append(child)
-        evaluations = {n.digest: self._workspace.evaluation(n) for n in self._graph.nodes if n.kind == "evaluate"}
-        return Observed(
-            tuple(children),
-            self._workspace.results(self._graph),
-            {digest: evaluation for digest, evaluation in evaluations.items() if evaluation},
-            self._workspace.uri,
-        )
+        return Observed(tuple(children), self._workspace.results(self._graph), self._workspace.uri)
 
     def apply(self, actions: Sequence[Action]) -> None:
         """Starts and stops. What asks for the resource's deletion is not this machine's matter."""

@@ -14,10 +14,10 @@ from kubedistill_api.graph import Node
 from kubedistill_api.observed import Cause, Child
 from kubedistill_api.stage import PROGRESS_FILE, ExitCode, StageSpec
 from kubedistill_runtime.data.storage import write_atomically
-from kubedistill_runtime.local import supervise
 from kubedistill_runtime.local.locks import FileLock
 from kubedistill_runtime.local.machine import memory_kills
 from kubedistill_runtime.local.workspace import Workspace
+from kubedistill_runtime.stages import supervise
 
 SPEC_FILE = "spec.json"
 LOCK_FILE = ".lock"

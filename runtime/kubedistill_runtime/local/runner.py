@@ -9,12 +9,14 @@ from typing import Protocol
 from kubedistill_api.conditions import find, holds, is_finished
 from kubedistill_api.graph import Graph, Resource, plan
 from kubedistill_api.job import DistillationJob
+from kubedistill_api.manifest import load
+from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import ExitCode
-from kubedistill_api.status import JobStatus
+from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_runtime.data.delivery import deliver
 from kubedistill_runtime.errors import BadInput
-from kubedistill_runtime.local.deliver import deliver
 from kubedistill_runtime.local.drive import LOCAL_POLICY, Interrupt, drive, taken_up
 from kubedistill_runtime.local.executor import GRACE_S, STAGE_COMMAND, LocalExecutor
 from kubedistill_runtime.local.fingerprints import sources
@@ -29,7 +31,7 @@ LOCK_TICK_S = 0.1
 class View(Protocol):
     """What a person sees while a job runs."""
 
-    def begin(self, resource: Resource, graph: Graph, workspace: Workspace) -> None: ...
+    def begin(self, title: str, log_of: Callable[[StageStatus], str]) -> None: ...
 
     def show(self, status: JobStatus) -> None:
         """Called at every look, changed or not."""
@@ -81,8 +83,12 @@ def run_resource(
     names something that is not there, TryAgain when the disk is full or the output cannot be reached.
     """
     workspace = Workspace(root.resolve() / resource.metadata.namespace)
-    check_probe(resource, workspace)
-    graph = plan(resource, sources=sources(resource))
+    fingerprints, teacher = sources(resource), None
+    if taken := winner(resource, workspace):
+        probe, teacher, said = taken
+        fingerprints = sources(probe) | fingerprints
+        view.note(said)
+    graph = plan(resource, sources=fingerprints, teacher=teacher)
     folder = workspace.job(resource.kind, resource.metadata.name)
     with folder.lock() as lock:
         noted = False
@@ -113,7 +119,8 @@ def _run_locked(
         folder.write_manifest(resource)
         find_runtime: Callable[[], RuntimeSpec] = (lambda: runtime) if runtime else default_runtime
         executor = LocalExecutor(graph, workspace, find_runtime, command=settings.command, grace_s=settings.grace_s)
-        view.begin(resource, graph, workspace)
+        title = f"{resource.kind} {resource.metadata.name}: {len(graph.nodes)} stages in {workspace.folder}"
+        view.begin(title, lambda stage: str(workspace.log(graph[stage.name], stage.attempt)))
         try:
             status = drive(
                 resource,
@@ -129,7 +136,7 @@ def _run_locked(
         finally:
             view.end()
     output = resource.spec.output if isinstance(resource, DistillationJob) else None
-    if output and holds(status.conditions, "Complete") and deliver(graph, workspace, output.uri):
+    if output and holds(status.conditions, "Complete") and deliver(workspace.made(graph), output.uri):
         view.note(f"written to {output.uri}")
     return Ended(resource, graph, workspace, status, exit_code(status), nothing_to_do)
 
@@ -149,17 +156,26 @@ def exit_code(status: JobStatus) -> int:
     return EXIT_FAILED
 
 
-def check_probe(resource: Resource, workspace: Workspace) -> None:
-    """Raises BadInput unless the teacher of a job can be told without a probe."""
+def winner(resource: Resource, workspace: Workspace) -> tuple[TeacherProbe, Candidate, str] | None:
+    """The probe that a job takes its teacher from, the winner, and what is to be said of it; None without a probe.
+
+    Raises BadInput where the probe has no winner yet.
+    """
     if not isinstance(resource, DistillationJob) or resource.spec.teacher.probe_ref is None:
-        return
+        return None
     name = resource.spec.teacher.probe_ref.name
     field = f"spec.teacher.probeRef: TeacherProbe {name}"
-    status = workspace.job("TeacherProbe", name).read_status()
+    folder = workspace.job("TeacherProbe", name)
+    status = folder.read_status()
     if status is None:
         raise BadInput(
             f"{field} was never run in {workspace.folder}; run its manifest first: kubedistill run PROBE.yaml"
         )
-    if not holds(status.conditions, "Complete"):
+    if not holds(status.conditions, "Complete") or status.winner is None:
         raise BadInput(f"{field} is {status.phase}, not Complete; finish it first: kubedistill run PROBE.yaml")
-    raise BadInput(f"{field} is complete, but its winner is not recorded; name it in spec.teacher.model instead")
+    probe = next(r for r in load(folder.manifest).resources if isinstance(r, TeacherProbe))
+    candidate = next(c for c in probe.spec.candidates if c.name == status.winner)
+    said = f"the teacher is {candidate.name}, the winner of TeacherProbe {name}"
+    if status.outcome and status.outcome.outcome == "tie":
+        said = f"the teacher is {candidate.name}, the best estimate of TeacherProbe {name}: {status.outcome.reason}"
+    return probe, candidate, said

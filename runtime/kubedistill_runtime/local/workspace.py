@@ -4,26 +4,22 @@ ROOT/NAMESPACE/stages/KIND-DIGEST/{spec.json, result.json, progress.json, log/at
 ROOT/NAMESPACE/jobs/KIND/NAME/{manifest.yaml, status.json}
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from kubedistill_api.graph import Graph, Node, Resource
-from kubedistill_api.observed import Evaluation
 from kubedistill_api.stage import PROGRESS_FILE, RESULT_FILE, StageResult
-from kubedistill_api.status import JobStatus, Progress, Score, ScoreDelta
+from kubedistill_api.status import JobStatus, Progress
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.local.locks import FileLock
 
 DEFAULT_ROOT = Path(".kubedistill")
 STATUS_FILE = "status.json"
 MANIFEST_FILE = "manifest.yaml"
-_SCORES = TypeAdapter(list[Score])
-_DELTAS = TypeAdapter(list[ScoreDelta])
 
 
 @dataclass
@@ -61,17 +57,10 @@ class Workspace:
         found = ((node.digest, self.result(node)) for node in graph.nodes)
         return {digest: result for digest, result in found if result}
 
-    def evaluation(self, node: Node) -> Evaluation | None:
-        """What the evaluate stage wrote into scores.json."""
-        result = self.result(node)
-        if result is None or "scores" not in result.outputs:
-            return None
-        try:
-            data = json.loads((self.stage(node) / result.outputs["scores"].uri).read_bytes())
-            scores, deltas = data.get("scores", []), data.get("deltas", [])
-            return Evaluation(tuple(_SCORES.validate_python(scores)), tuple(_DELTAS.validate_python(deltas)))
-        except (OSError, ValueError):
-            return None
+    def made(self, graph: Graph) -> list[tuple[StageResult, Path]]:
+        """The results that are there, each with the folder that its artifacts are named in."""
+        found = ((self.result(node), self.stage(node)) for node in graph.nodes)
+        return [(result, folder) for result, folder in found if result]
 
     def progress(self, node: Node) -> Progress | None:
         try:
@@ -122,12 +111,17 @@ class JobFolder:
         text = status.model_dump_json(by_alias=True, exclude_none=True, indent=1)
         write_atomically(self.folder / STATUS_FILE, text.encode())
 
+    @property
+    def manifest(self) -> Path:
+        """What was run last."""
+        return self.folder / MANIFEST_FILE
+
     def write_manifest(self, resource: Resource) -> None:
         """What was run last, with absolute paths."""
         self.folder.mkdir(parents=True, exist_ok=True)
         data = resource.model_dump(mode="json", by_alias=True, exclude={"status"}, exclude_unset=True)
         data = {"apiVersion": resource.api_version, "kind": resource.kind, **data}
-        write_atomically(self.folder / MANIFEST_FILE, yaml.safe_dump(data, sort_keys=False).encode())
+        write_atomically(self.manifest, yaml.safe_dump(data, sort_keys=False).encode())
 
 
 def workspaces(root: Path) -> Iterator[Workspace]:

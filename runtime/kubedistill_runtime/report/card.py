@@ -28,6 +28,7 @@ def render(report: Report) -> str:
         "count": wording.count,
         "duration": wording.duration,
         "interval": wording.interval,
+        "behind": wording.behind,
         "cell": cell,
         "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip(),
     }

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import Score, ScoreDelta
 
@@ -211,6 +212,18 @@ class Report:
     tracks: tuple[Track, ...]
     traces: Excerpts | None
     answers: Excerpts | None
+    decisions: tuple[Decision, ...] = ()
+    """Of a probe's rounds, in their order."""
+
+    @property
+    def placed(self) -> dict[str, tuple[RoundScore, Decision]]:
+        """Each candidate's last comparison, and the round's decision: those still in the running first, then the last
+        to leave."""
+        found: dict[str, tuple[RoundScore, Decision]] = {}
+        for decision in reversed(self.decisions):
+            for entry in decision.scores:
+                found.setdefault(entry.candidate, (entry, decision))
+        return found
 
     @property
     def is_probe(self) -> bool:

@@ -46,7 +46,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
     kind, namespace, name = context.spec.resource.split("/", 2)
     manifest = publishable(manifest)
     spec = manifest.get("spec", manifest)
-    names = _track_names(stages)
+    names = _track_names(context, spec) if kind == "TeacherProbe" else [""]
     tracks = tuple(_track(context, stages, track, spec) for track in names)
     return Report(
         kind=kind,
@@ -60,8 +60,11 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         prepare_fates=_prepare_fates(context),
         pass_rates=_pass_rates(context, names),
         tracks=tracks,
-        traces=_traces(context, names),
+        traces=_traces(context, names, spec),
         answers=_answers(context, tracks),
+        decisions=tuple(
+            sorted((s.result.decision for s in stages if s.result.decision), key=lambda decision: decision.round)
+        ),
     )
 
 
@@ -82,18 +85,24 @@ def publishable(value: Any) -> Any:
     return CREDENTIALS.sub(r"\1\2", value) if isinstance(value, str) else value
 
 
-def _track_names(stages: tuple[Stage, ...]) -> list[str]:
-    """Candidates in the order of the plan; `""` for a job."""
-    names: dict[str, None] = {}
-    for stage in stages:
-        for kind in TRACK_KINDS:
-            if stage.result.kind == kind:
-                names.setdefault(stage.role.removeprefix(kind).removeprefix("-"))
-    return list(names)
+def _track_names(context: StageContext, spec: dict[str, Any]) -> list[str]:
+    """Candidates in the order of the manifest, as far as anything of them is there."""
+    names = [str(candidate["name"]) for candidate in spec.get("candidates", [])]
+    return [name for name in names if any(_role(context, kind, name, spec) for kind in TRACK_KINDS)]
 
 
-def _role(kind: str, track: str) -> str:
-    return f"{kind}-{track}" if track else kind
+def _role(context: StageContext, kind: str, track: str, spec: dict[str, Any]) -> str:
+    """The stage of a track: a candidate's last round, and of several trainings the first. Empty where there is none."""
+    if not track:
+        return kind
+    procedure = spec.get("procedure") or {}
+    rounds, seeds = int(procedure.get("rounds", 1)), procedure.get("seeds") or []
+    for number in range(rounds, 0, -1):
+        role = f"{kind}-{track}" + (f"-r{number}" if rounds > 1 else "")
+        for found in (role, f"{role}-s1") if len(seeds) > 1 else (role,):
+            if found in context.spec.inputs:
+                return found
+    return ""
 
 
 def _stage(stages: tuple[Stage, ...], role: str) -> Stage | None:
@@ -131,18 +140,19 @@ def _teacher(spec: dict[str, Any], track: str, sample: Stage | None) -> str:
 
 
 def _track(context: StageContext, stages: tuple[Stage, ...], name: str, spec: dict[str, Any]) -> Track:
-    traces = _artifact(context, _role("sample", name), "traces")
-    trace_fates = _artifact(context, _role("curate", name), "trace_fates")
-    scores = _artifact(context, _role("evaluate", name), "scores")
+    role = {kind: _role(context, kind, name, spec) for kind in TRACK_KINDS}
+    traces = _artifact(context, role["sample"], "traces")
+    trace_fates = _artifact(context, role["curate"], "trace_fates")
+    scores = _artifact(context, role["evaluate"], "scores")
     content = json.loads(scores.read_bytes()) if scores else None
     return Track(
         name=name,
-        teacher=_teacher(spec, name, _stage(stages, _role("sample", name))),
-        funnel=_funnel(context, _role("curate", name)),
+        teacher=_teacher(spec, name, _stage(stages, role["sample"])),
+        funnel=_funnel(context, role["curate"]),
         lengths=tables.lengths(traces, tables.kept_keys(trace_fates) if trace_fates else set()) if traces else None,
         verified_share=tables.verified_share(traces) if traces else None,
-        training=_training(_artifact(context, _role("train", name), "metrics")),
-        benchmarks=_benchmarks(context, _role("evaluate", name), content) if content else (),
+        training=_training(_artifact(context, role["train"], "metrics")),
+        benchmarks=_benchmarks(context, role["evaluate"], content) if content else (),
         confidence=content["details"]["confidence"] if content else 0.95,
     )
 
@@ -170,8 +180,6 @@ def _training(path: Path | None) -> Training | None:
     if path is None:
         return None
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    # The trainer's short name for it.
-    rows = [row if "learning_rate" in row else row | {"learning_rate": row.get("lr")} for row in rows]
     return Training(tuple(rows)) if rows else None
 
 
@@ -181,7 +189,7 @@ def _benchmarks(context: StageContext, evaluate: str, content: dict[str, Any]) -
     tokens = {
         who: tables.answer_tokens(path)
         for who, path in (
-            ("base", _artifact(context, "baseline", "results")),
+            ("base", _artifact(context, "baseline", "results") if deltas else None),
             ("student", _artifact(context, evaluate, "results")),
         )
         if path
@@ -231,16 +239,16 @@ def _pass_rates(context: StageContext, tracks: list[str]) -> PassRates | None:
     return tables.pass_rates(path, fates)
 
 
-def _traces(context: StageContext, tracks: list[str]) -> Excerpts | None:
+def _traces(context: StageContext, tracks: list[str], spec: dict[str, Any]) -> Excerpts | None:
     questions = _artifact(context, "prepare", "questions")
     teachers = {
         track: excerpts.TraceFiles(
             path,
-            _artifact(context, _role("curate", track), "trace_fates"),
-            _artifact(context, _role("curate", track), "question_fates"),
+            _artifact(context, _role(context, "curate", track, spec), "trace_fates"),
+            _artifact(context, _role(context, "curate", track, spec), "question_fates"),
         )
         for track in tracks
-        if (path := _artifact(context, _role("sample", track), "traces"))
+        if (path := _artifact(context, _role(context, "sample", track, spec), "traces"))
     }
     return excerpts.traces(teachers, questions) if teachers and questions else None
 

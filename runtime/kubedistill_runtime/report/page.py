@@ -34,6 +34,7 @@ def render(report: Report) -> str:
         "duration": wording.duration,
         "size": wording.size,
         "interval": wording.interval,
+        "behind": wording.behind,
         "number": _number,
         "yaml": _yaml,
     }

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from kubedistill_api.decision import RoundScore
 from kubedistill_api.status import Score, ScoreDelta
-from kubedistill_runtime.evaluate.intervals import Estimate, difference_interval
 from kubedistill_runtime.report.contents import Benchmark, Report, Track
 
 HALF_UP = 1e-9
@@ -66,6 +64,14 @@ def interval(entry: Score | ScoreDelta) -> str:
     if isinstance(entry, ScoreDelta):
         return f"{points(entry.ci[0])} to {points(entry.ci[1])}"
     return f"{100 * entry.ci[0]:.1f} to {100 * entry.ci[1]:.1f}"
+
+
+def behind(entry: RoundScore) -> str:
+    """Percentage points behind the leader: `12.3 (10.1 to 14.5)`."""
+    if entry.behind is None or entry.behind_ci is None:
+        return "–"
+    low, high = (points(end) for end in entry.behind_ci)
+    return f"{100 * entry.behind:.1f} ({low} to {high})"
 
 
 def finding(low: float, high: float) -> Finding:
@@ -129,58 +135,30 @@ def job_headline(track: Track) -> Headline | None:
 
 
 def ranking(report: Report) -> list[tuple[Track, float]]:
-    """Candidates by the mean of their student's scores over the benchmarks (DED, section 3), the best first."""
-    means = [
-        (track, float(np.mean([s.mean for b in track.benchmarks if (s := b.score("student", b.metric))])))
-        for track in report.evaluated
-    ]
-    return sorted(means, key=lambda pair: -pair[1])
-
-
-def lead(first: Track, second: Track) -> Estimate | None:
-    """Paired difference of two candidates' students over all questions that both answered, benchmarks weighted by
-    their questions; None where they did not answer the same."""
-    after, before, samples = [], [], 1
-    others = {b.name: b for b in second.benchmarks}
-    for benchmark in first.benchmarks:
-        other = others.get(benchmark.name)
-        if other is None or [q[0] for q in benchmark.per_question] != [q[0] for q in other.per_question]:
-            return None
-        after += [q[2] for q in benchmark.per_question]
-        before += [q[2] for q in other.per_question]
-        samples = max(samples, benchmark.samples)
-    return difference_interval(np.array(after), np.array(before), samples, first.confidence)
+    """Candidates by their students' scores (DED, section 3): those still in the running, then the last to leave."""
+    tracks = {track.name: track for track in report.tracks}
+    return [(tracks[name], entry.score) for name, (entry, _) in report.placed.items() if name in tracks]
 
 
 def probe_headline(report: Report) -> Headline | None:
-    """Which teacher makes the best student, and by how much. None where nothing was scored."""
-    ranked = ranking(report)
-    if not ranked:
+    """Which teacher makes the best student, and by how much. None where nothing was decided."""
+    if not report.decisions:
         return None
-    (first, mean), *rest = ranked
-    if not rest:
-        return Headline("unclear", f"Only {first.label} was scored", f"Its student has {percent(mean)}.")
-    second, second_mean = rest[0]
-    scores = f"Its student has {percent(mean)}, the student of {second.label} {percent(second_mean)}"
-    ahead = lead(first, second)
-    if ahead is None:
-        return Headline("unclear", f"{first.label} makes the best student", f"{scores}.")
-    change = (
-        f"{points(ahead.mean)} points on the same questions, {percent(first.confidence, 0)} interval "
-        f"{points(ahead.low)} to {points(ahead.high)}"
+    decision = report.decisions[-1]
+    rounds = f" and all {len(report.decisions)} rounds" if len(report.decisions) > 1 else ""
+    detail = (
+        f"In the last round, {decision.reason}. Differences are on the same {count(decision.questions)} questions; the "
+        f"intervals hold together at {percent(decision.confidence, 0)} for all pairs of candidates{rounds}."
     )
-    if finding(ahead.low, ahead.high) != "better":
-        return Headline(
-            "unclear",
-            f"{first.label} is ahead, but not clearly",
-            f"{scores} ({change}, which includes 0). More questions or samples would tell.",
-        )
-    against = [finding(*delta.ci) for b in first.benchmarks if (delta := b.delta(b.metric))]
-    detail = f"{scores} ({change}, which excludes 0)."
+    if decision.outcome != "clear":
+        title = f"{decision.leader} is ahead, but not clearly"
+        return Headline("unclear", title, f"{detail} More questions, samples or training seeds would tell.")
+    first = next((track for track in report.evaluated if track.name == decision.leader), None)
+    against = [finding(*delta.ci) for b in first.benchmarks if (delta := b.delta(b.metric))] if first else []
     if against and "better" not in against:
         word = "worse than" if "worse" in against else "not clearly better than"
-        return Headline("unclear", f"{first.label} makes the best student, but it is {word} the base", detail)
-    return Headline("better", f"{first.label} makes the best student", detail)
+        return Headline("unclear", f"{decision.leader} makes the best student, but it is {word} the base", detail)
+    return Headline("better", f"{decision.leader} makes the best student", detail)
 
 
 def headline(report: Report) -> Headline | None:

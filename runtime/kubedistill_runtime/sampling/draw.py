@@ -55,7 +55,14 @@ class Drawn:
 
 class Progress(Protocol):
     def __call__(
-        self, done: float, total: float | None, unit: str, message: str = "", *, force: bool = False
+        self,
+        done: float,
+        total: float | None,
+        unit: str,
+        message: str = "",
+        *,
+        force: bool = False,
+        figures: Mapping[str, float] | None = None,
     ) -> None: ...
 
 
@@ -268,12 +275,14 @@ class Drawing:
         elapsed = time.monotonic() - self._started
         share = (self._verified_before + tally.verified) / traces if traces else 0.0
         message = f"{traces} traces, {share:.0%} verified"
+        figures = {"verified_share": share}
         if tally.tokens and elapsed > 1:
+            figures["tokens_per_second"] = tally.tokens / elapsed
             message += f", {tally.tokens / elapsed:.0f} tokens/s"
+        done, total, unit = scheduler.decided, len(self._questions), "questions"
         if self._stop is None:
-            self._progress(traces, len(self._questions) * scheduler.samples, "traces", message, force=force)
-        else:
-            self._progress(scheduler.decided, len(self._questions), "questions", message, force=force)
+            done, total, unit = traces, total * scheduler.samples, "traces"
+        self._progress(done, total, unit, message, force=force, figures=figures)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

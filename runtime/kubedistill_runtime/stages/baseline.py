@@ -118,7 +118,7 @@ def _write_pass_rates(path: Path, solved: dict[str, int], samples: int) -> None:
 
 
 def _finish(context: StageContext, outputs: dict[str, Path], stats: EngineStats) -> StageResult:
-    metrics: dict[str, float | int | str | None] = {"engine_restarts": stats.restarts}
+    metrics: dict[str, float | int | str | None] = {"engines": len(stats.answered), "engine_restarts": stats.restarts}
     rows = {name: pq.read_metadata(path).num_rows for name, path in outputs.items()}
     if "pass_rates" in outputs:
         rates = pq.read_table(outputs["pass_rates"], columns=["pass_rate"])["pass_rate"].to_pylist()

@@ -2,9 +2,8 @@
 
 import contextlib
 import re
-import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from kubedistill_runtime.curate.records import COLUMNS, from_batches
 from kubedistill_runtime.curate.selection import Mapper
 from kubedistill_runtime.curate.types import Outcome, PassRate, Trace
 from kubedistill_runtime.data.storage import fsync_folder
+from kubedistill_runtime.data.subset import chosen
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.stages.context import StageContext
 
@@ -31,11 +31,12 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 def run(context: StageContext, params: CurateParams) -> StageResult:
     """Writes corpus.parquet, trace_fates.parquet and question_fates.parquet. Raises BadInput on an empty corpus."""
     questions = pq.read_table(context.artifact("prepare", "questions"), columns=["question_id", "prompt"])
+    asked = chosen(questions["question_id"].to_pylist(), params.subset)
     traces = pq.ParquetFile(context.artifact("sample", "traces"))
-    with _mapper(traces, params.curation) as mapper:
+    with _mapper(pays_for_ray(context, params.curation)) as mapper:
         outcome = curate(
-            (_with_units(trace) for trace in from_batches(traces.iter_batches(columns=list(COLUMNS)))),
-            questions["question_id"].to_pylist(),
+            _with_units(from_batches(traces.iter_batches(columns=list(COLUMNS)))),
+            asked,
             _pass_rates(context),
             params.curation,
             mapper=mapper,
@@ -73,32 +74,43 @@ def _pass_rates(context: StageContext) -> dict[str, PassRate]:
     return {row["question_id"]: PassRate(row["correct"], row["samples"]) for row in table.to_pylist()}
 
 
-def _with_units(trace: Trace) -> Trace:
-    """A trace of an endpoint that gives no token ids is compared by its words."""
-    if len(trace.response_token_ids) or not trace.response:
-        return trace
-    return replace(
-        trace, response_token_ids=array("I", (zlib.crc32(p.encode()) for p in _PIECE.findall(trace.response)))
+def _with_units(traces: Iterable[Trace]) -> Iterator[Trace]:
+    """A trace of an endpoint that gives no token ids is compared by its words, numbered as they come."""
+    numbers: dict[str, int] = {}
+    for trace in traces:
+        if len(trace.response_token_ids) or not trace.response:
+            yield trace
+        else:
+            words = (numbers.setdefault(word, len(numbers)) for word in _PIECE.findall(trace.response))
+            yield replace(trace, response_token_ids=array("I", words))
+
+
+def pays_for_ray(context: StageContext, spec: CurationSpec) -> bool:
+    """Whether there is so much to compare that Ray's start is worth it."""
+    if spec.diversity.select != "farthest":
+        return False
+    traces = pq.read_metadata(context.artifact("sample", "traces"))
+    column = "response" if spec.diversity.unit == "char" else "response_token_ids"
+    chunks = (
+        traces.row_group(group).column(index)
+        for group in range(traces.num_row_groups)
+        for index in range(traces.num_columns)
     )
+    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] == column)
+    return size >= RAY_FROM_BYTES
 
 
 @contextlib.contextmanager
-def _mapper(traces: pq.ParquetFile, spec: CurationSpec) -> Iterator[Mapper]:
+def _mapper(with_ray: bool) -> Iterator[Mapper]:
     """Ray tasks where there is work for them, this process where there is not."""
-    column = "response" if spec.diversity.unit == "char" else "response_token_ids"
-    chunks = (
-        traces.metadata.row_group(group).column(index)
-        for group in range(traces.metadata.num_row_groups)
-        for index in range(traces.metadata.num_columns)
-    )
-    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] == column)
-    if spec.diversity.select != "farthest" or size < RAY_FROM_BYTES:
+    if not with_ray:
         yield map
         return
-    from kubedistill_runtime.curate.ray_map import ray_map
     from kubedistill_runtime.engines.ray_cluster import ray_cluster
 
     with ray_cluster():
+        from kubedistill_runtime.curate.ray_map import ray_map  # imports Ray, which is set up by now
+
         yield ray_map
 
 

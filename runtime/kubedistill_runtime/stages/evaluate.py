@@ -33,29 +33,36 @@ def evaluate(context: StageContext, params: EvaluateParams, draw: Draw) -> Stage
     model = context.artifact("train", "model")
     results = draw(context, model, params.engine, params.evaluation, params.verification)
     samples = params.evaluation.samples
-    questions = _questions(context)
-    student = read_answers(results, samples, questions)
+    questions, domains = _questions(context)
+    voting = domains if params.majority_at else None
+    student = read_answers(results, samples, questions, voting)
     base = None
     if "baseline" in context.spec.inputs:
-        base = read_answers(context.artifact("baseline", "results"), samples, questions)
-    scores = score(student, base, pass_at_k=params.pass_at, confidence=params.confidence)
+        base = read_answers(context.artifact("baseline", "results"), samples, questions, voting)
+    scores = score(
+        student, base, pass_at_k=params.pass_at, majority_at_k=params.majority_at, confidence=params.confidence
+    )
     scores_path = context.folder / SCORES_FILE
     write_atomically(scores_path, json.dumps(scores.to_json(), indent=1).encode())
     return context.finish(
         {"results": results, "scores": scores_path},
         rows={"results": sum(answers.correct.size for answers in student.values())},
         metrics={**scores.metrics()},
+        scores=scores.scores,
+        deltas=scores.deltas,
         usage=Usage(completion_tokens=_tokens(student)),
     )
 
 
-def _questions(context: StageContext) -> dict[str, list[str]]:
-    """Ids of every benchmark's questions, in the order in which they were prepared."""
-    table = pq.read_table(context.artifact("prepare", "benchmarks"), columns=["benchmark", "question_id"])
+def _questions(context: StageContext) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Ids of every benchmark's questions, in the order in which they were prepared; and every benchmark's domain."""
+    table = pq.read_table(context.artifact("prepare", "benchmarks"), columns=["benchmark", "question_id", "domain"])
     questions: dict[str, list[str]] = {}
+    domains: dict[str, str] = {}
     for row in table.to_pylist():
         questions.setdefault(row["benchmark"], []).append(row["question_id"])
-    return questions
+        domains[row["benchmark"]] = row["domain"]
+    return questions, domains
 
 
 def _tokens(answers: dict[str, Answers]) -> int:

@@ -1,6 +1,7 @@
 """The sample stage: the teacher's responses to the questions, each with its verdict."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kubedistill_api.data import EndpointSource, ModelSource
+from kubedistill_api.graph import ALREADY_DRAWN
 from kubedistill_api.stage import SampleParams, StageResult
 from kubedistill_api.status import Usage
 from kubedistill_runtime.data.models import model_path
+from kubedistill_runtime.data.subset import chosen
 from kubedistill_runtime.data.traces import TRACES, TraceStore
 from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, EngineStats
 from kubedistill_runtime.errors import BadInput
@@ -29,6 +32,8 @@ def run(context: StageContext, params: SampleParams) -> StageResult:
     tally, stats = Tally(), EngineStats()
     if not path.exists():
         questions = read_questions(context.artifact("prepare", "questions"))
+        asked = set(chosen([question.question_id for question in questions], params.subset))
+        questions = [question for question in questions if question.question_id in asked]
         if params.model is not None:
             tally, stats = _from_model(context, params, params.model, questions)
         elif params.endpoint is not None:
@@ -36,6 +41,19 @@ def run(context: StageContext, params: SampleParams) -> StageResult:
         else:
             raise BadInput("spec.teacher has neither model nor endpoint")
     return _finish(context, path, tally, stats)
+
+
+def take_over(earlier: Path, store: TraceStore, question_ids: Iterable[str]) -> None:
+    """Copies the traces that an earlier round drew of these questions; those that are there already stay.
+
+    What counts as surplus is decided anew at the end.
+    """
+    wanted = set(question_ids)
+    for batch in pq.ParquetFile(earlier).iter_batches():
+        for record in batch.to_pylist():
+            if record["question_id"] in wanted and (record["question_id"], record["sample_index"]) not in store:
+                store.add(record | {"surplus": False})
+    store.flush()
 
 
 def _from_model(
@@ -71,6 +89,8 @@ async def _draw(
 
     workers = params.verification.workers or cpu_workers(context.spec.role)
     with TraceStore(context.folder / PARTS, TRACES) as store:
+        if ALREADY_DRAWN in context.spec.inputs:
+            take_over(context.artifact(ALREADY_DRAWN, "traces"), store, [q.question_id for q in questions])
         async with VerifierPool(params.verification, workers) as verifier:
             drawing = Drawing(
                 model,
@@ -116,6 +136,15 @@ def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
 
 def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats) -> StageResult:
     table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus"])
+    prompt_tokens, response_tokens = _tokens(path, "prompt_token_ids"), _tokens(path, "response_token_ids")
+    taken, taken_over = Usage(), 0
+    if ALREADY_DRAWN in context.spec.inputs:
+        earlier = context.artifact(ALREADY_DRAWN, "traces")
+        taken_over = pq.read_metadata(earlier).num_rows
+        taken = Usage(
+            prompt_tokens=_tokens(earlier, "prompt_token_ids"),
+            completion_tokens=_tokens(earlier, "response_token_ids"),
+        )
     too_long = table.filter(pc.equal(table["error"], PROMPT_TOO_LONG))["question_id"]
     return context.finish(
         {"traces": path},
@@ -128,16 +157,19 @@ def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats)
             "surplus": pc.sum(table["surplus"]).as_py() or 0,
             "failed": pc.sum(pc.equal(table["finish_reason"], "error")).as_py() or 0,
             "prompts_too_long": pc.count_distinct(too_long).as_py(),
+            "mean_response_tokens": round(response_tokens / table.num_rows, 1) if table.num_rows else None,
+            "taken_over": taken_over,
             "tokens_per_second": tally.tokens_per_second,
             "resumed_from": tally.kept,
+            "engines": len(stats.answered),
             "engine_restarts": stats.restarts,
             "aborted": stats.aborted,
             "retries": stats.retries,
         },
         usage=Usage(
             # Of all attempts where the records tell, and of this one with what it threw away.
-            prompt_tokens=max(_tokens(path, "prompt_token_ids"), stats.prompt_tokens),
-            completion_tokens=max(_tokens(path, "response_token_ids"), stats.completion_tokens),
+            prompt_tokens=max(prompt_tokens - taken.prompt_tokens, stats.prompt_tokens),
+            completion_tokens=max(response_tokens - taken.completion_tokens, stats.completion_tokens),
         ),
     )
 

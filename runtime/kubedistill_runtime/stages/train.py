@@ -7,24 +7,32 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kubedistill_api.runtime import RoleSpec
 from kubedistill_api.stage import ExitCode, StageResult, TrainParams
 from kubedistill_api.status import Usage
 from kubedistill_runtime.data.encoding import chat_prompt, encode, load_tokenizer
 from kubedistill_runtime.data.models import model_path
-from kubedistill_runtime.data.storage import fsync_folder
+from kubedistill_runtime.data.storage import fsync_folder, write_atomically
 from kubedistill_runtime.errors import BadInput, TryAgain
+from kubedistill_runtime.local.machine import memory_kills
 from kubedistill_runtime.stages.context import StageContext
+from kubedistill_runtime.stages.pod import HEAD_S, Pod, this_pod, wait_for_head
 from kubedistill_runtime.train.job import TrainJob
 
 POLL_S = 0.3
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 LINES_OF_ERROR = 30
-RENDEZVOUS_PORT = "29400"
+RENDEZVOUS_PORT = 29400
+JOB_FILE = "job.json"
+TRAINER_GRACE_S = 8.0
+"""A trainer that is told to end takes so long at most."""
 
 
 def run(context: StageContext, params: TrainParams) -> StageResult:
@@ -33,9 +41,10 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     context.progress(0, None, "steps", "encoding the corpus", force=True)
     corpus, as_drawn = _encode(context, params, student)
     job = TrainJob(model_path=student, corpus_path=corpus, output_dir=context.folder, training=params.training)
-    job_file = context.folder / "job.json"
-    job_file.write_text(job.model_dump_json(by_alias=True, indent=1))
-    _train(context, job, [sys.executable, "-m", "kubedistill_runtime.train", str(job_file), *_torchrun(context)])
+    job_file = context.folder / JOB_FILE
+    write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
+    context.progress(0, None, "steps", "loading the trainer", force=True)
+    _train(_command(context, job_file), lambda: _report(context, job))
     summary = json.loads(job.summary_path.read_text())
     return context.finish(
         {"model": job.model_dir, "metrics": job.metrics_path},
@@ -45,6 +54,14 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
         },
         usage=Usage(training_tokens=int(summary.get("tokens", 0))),
     )
+
+
+def join(context: StageContext, params: TrainParams, pod: Pod) -> None:
+    """This pod's processes of the training that index 0 leads. Raises BadInput or TryAgain."""
+    model_path(params.model)  # a model of the hub goes into each pod's cache
+    # Index 0 writes the job file of this start before it listens, so one that an earlier start left is not taken.
+    if wait_for_head(context, pod, _port()):
+        _train(_command(context, context.folder / JOB_FILE))
 
 
 def _encode(context: StageContext, params: TrainParams, student: Path) -> tuple[Path, int]:
@@ -74,41 +91,73 @@ def _encode(context: StageContext, params: TrainParams, student: Path) -> tuple[
     return path, sum(e.as_drawn for e in encoded)
 
 
-def _torchrun(context: StageContext) -> list[str]:
-    """Options for torchrun; none for a single process, which needs no launcher."""
-    role = context.spec.role
-    if role.replicas * role.processes == 1:
-        return []
-    if role.replicas == 1:
-        return ["--standalone", "--nproc-per-node", str(role.processes)]
+def _port() -> int:
+    return int(os.environ.get("MASTER_PORT", RENDEZVOUS_PORT))
+
+
+def _command(context: StageContext, job_file: Path) -> list[str]:
+    options = torchrun_options(context.spec.role, this_pod(context.spec.role))
+    return [sys.executable, "-m", "kubedistill_runtime.train", str(job_file), *options]
+
+
+def torchrun_options(role: RoleSpec, pod: Pod | None) -> list[str]:
+    """Options for torchrun; none for a single process, which needs no launcher. Without pods all of the role's
+    processes are on this machine."""
+    if pod is None:
+        processes = role.replicas * role.processes
+        return ["--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     return [
         "--nnodes", str(role.replicas),
         "--nproc-per-node", str(role.processes),
-        "--node-rank", os.environ["JOB_COMPLETION_INDEX"],
-        "--master-addr", os.environ["MASTER_ADDR"],
-        "--master-port", os.environ.get("MASTER_PORT", RENDEZVOUS_PORT),
+        "--node-rank", str(pod.index),
+        "--master-addr", pod.head,
+        "--master-port", str(_port()),
+        "--rdzv-conf", f"timeout={HEAD_S:.0f}",
     ]  # fmt: skip
 
 
-def _train(context: StageContext, job: TrainJob, command: list[str]) -> None:
-    """Runs the trainer to its end and passes its progress on."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    # The executor ends a stage with SIGTERM; the trainer must not outlive it.
-    signal.signal(signal.SIGTERM, lambda *_: (process.terminate(), sys.exit(128 + signal.SIGTERM)))
+def _train(command: list[str], look: Callable[[], None] = lambda: None) -> None:
+    """Runs the trainer to its end, looking at it now and then. Raises BadInput, TryAgain or RuntimeError."""
+    kills = memory_kills()
     last_lines: deque[str] = deque(maxlen=LINES_OF_ERROR)
-    assert process.stderr is not None
-    reader = Thread(target=_pass_on, args=(process.stderr, last_lines))
-    reader.start()
-    while process.poll() is None:
-        _report(context, job)
-        time.sleep(POLL_S)
-    reader.join()
+    # In a process group of its own: torchrun that is told to end twice, by the group and by the stage, breaks off.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    try:
+        reader = Thread(target=_pass_on, args=(process.stderr, last_lines), daemon=True)
+        reader.start()
+        while process.poll() is None:
+            look()
+            time.sleep(POLL_S)
+        reader.join()
+    finally:
+        _end(process)
+    said = "".join(last_lines)
     if process.returncode == ExitCode.BAD_INPUT:
-        raise BadInput("".join(last_lines).strip().removeprefix("bad input: "))
+        raise BadInput(said.strip().removeprefix("bad input: "))
     if process.returncode == ExitCode.TRY_AGAIN:
-        raise TryAgain("".join(last_lines).strip())
+        raise TryAgain(_last(said, "try again: "))
+    if process.returncode in KILLED and kills is not None and (memory_kills() or 0) > kills:
+        raise RuntimeError("OutOfMemoryError: the kernel killed the trainer: no memory left")
     if process.returncode != 0:
-        raise RuntimeError(f"the trainer ended with exit code {process.returncode}:\n{''.join(last_lines)}")
+        raise RuntimeError(f"the trainer ended with exit code {process.returncode}:\n{said}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The trainer must not outlive the stage."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(TRAINER_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last(said: str, mark: str) -> str:
+    """The last line with the mark, without it; else the last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    marked = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
+    return (marked or lines or ["the trainer asked for another try"])[-1]
 
 
 def _pass_on(stream, last_lines: deque[str]) -> None:
@@ -127,5 +176,6 @@ def _report(context: StageContext, job: TrainJob) -> None:
         lines = file.read().split(b"\n")[:-1]  # the last one may be half written
     if lines and lines[-1].startswith(b"{"):
         row = json.loads(lines[-1])
+        figures = {name: row[name] for name in ("loss", "tokens_per_second")}
         message = f"loss {row['loss']:.3f}, {row['tokens_per_second']:,.0f} tokens/s"
-        context.progress(row["step"], row.get("total_steps"), "steps", message)
+        context.progress(row["step"], row.get("total_steps"), "steps", message, figures=figures)

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,8 +28,6 @@ from kubedistill_runtime.train.model import (
 from kubedistill_runtime.train.optim import Optimizer, learning_rate
 from kubedistill_runtime.train.packing import Plan
 from kubedistill_runtime.train.parallel import World, accumulate, shard
-
-Progress = Callable[[int, int, dict[str, Any]], None]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -134,9 +131,10 @@ class Trainer:
         seconds = time.perf_counter() - started
         return {
             "step": step + 1,
+            "total_steps": self.total,
             "epoch": (step + 1) / self.plan.steps_per_epoch,
             "loss": loss_value,
-            "lr": rate,
+            "learning_rate": rate,
             "grad_norm": norm,
             "tokens": tokens,
             "valid_tokens": valid,
@@ -159,11 +157,11 @@ class Trainer:
         return len(layers) * width / sum(p.numel() for p in layers.parameters())
 
 
-def train(job: TrainJob, world: World, on_step: Progress = lambda done, total, row: None) -> dict[str, Any]:
+def train(job: TrainJob, world: World) -> dict[str, Any]:
     """Trains to the end, taking up the newest checkpoint if there is one, and exports the student.
 
-    Calls `on_step(done, total, row)` on the first rank after each step. Returns the summary, also in `summary.json`;
-    where that is already there, the run is done and nothing else happens.
+    Each step leaves a row in `metrics.jsonl`. Returns the summary, also in `summary.json`; where that is already there,
+    the run is done and nothing else happens.
     """
     if job.summary_path.exists():
         return dict(json.loads(job.summary_path.read_text()))
@@ -189,7 +187,6 @@ def train(job: TrainJob, world: World, on_step: Progress = lambda done, total, r
         if metrics:
             metrics.add(row)
             rows.append(row)
-            on_step(step + 1, trainer.total, row)
         checkpoints.poll()
         if (step + 1) % spec.checkpoint_every_steps == 0 or step + 1 == trainer.total:
             checkpoints.save(step + 1)

@@ -8,6 +8,16 @@ from pathlib import Path
 from kubedistill_runtime.errors import BadInput
 
 EXIT_BAD_INPUT = 65
+EXIT_TRY_AGAIN = 75
+
+LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "Socket closed",
+)
+"""What gloo's errors say when another process of the training is gone."""
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -19,7 +29,8 @@ ENVIRONMENT = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Trains the job of the one argument. Returns 0, or 65 after one line on stderr where the input is wrong."""
+    """Trains the job of the one argument. Returns 0; 65 after one line on stderr where the input is wrong; 75 after one
+    where another process of the training went away."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         print("usage: python -m kubedistill_runtime.train.worker JOB.json", file=sys.stderr)
@@ -39,7 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         world = join_world(job.device)
         logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, format="%(message)s")
         try:
-            train(job, world, _log)
+            train(job, world)
+        except RuntimeError as error:
+            if world.size == 1 or not lost_peer(error):
+                raise
+            print(f"try again: another process of the training went away: {first_line(error)}", file=sys.stderr)
+            return EXIT_TRY_AGAIN
         finally:
             leave_world()
     except BadInput as error:
@@ -48,11 +64,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _log(done: int, total: int, row: dict[str, float]) -> None:
-    if done == total or done % max(1, total // 20) == 0:
-        logging.getLogger(__name__).info(
-            "step %d/%d loss %.4f %.0f tokens/s", done, total, row["loss"], row["tokens_per_second"]
-        )
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether the error came of another process that is gone, and not of this one."""
+    from torch.distributed import DistBackendError, DistNetworkError
+
+    gloo = "gloo" in str(error) and any(words in str(error) for words in LOST_PEER)
+    return gloo or isinstance(error, DistBackendError | DistNetworkError)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 if __name__ == "__main__":

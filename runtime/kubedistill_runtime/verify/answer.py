@@ -50,10 +50,10 @@ def answer_section(response: str) -> tuple[str | None, str | None]:
     return section, None
 
 
-def last_boxed(text: str) -> str | None:
-    """The content of the last balanced `\\boxed{...}` or `\\fbox{...}`; one pass, whatever the text."""
+def boxed(text: str) -> list[str]:
+    """The contents of the balanced `\\boxed{...}` and `\\fbox{...}`, in the order of their ends; one pass."""
     opened: list[int | None] = []
-    last = None
+    contents = []
     for token in _TOKEN.finditer(text):
         if token["box"]:
             opened.append(token.end())
@@ -62,8 +62,14 @@ def last_boxed(text: str) -> str | None:
         elif token[0] == "}" and opened:
             start = opened.pop()
             if start is not None:
-                last = text[start : token.start()]
-    return last
+                contents.append(text[start : token.start()])
+    return contents
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last one; None where there is none."""
+    contents = boxed(text)
+    return contents[-1] if contents else None
 
 
 def extract_answer(response: str) -> Answer:
@@ -84,15 +90,20 @@ def extract_answer(response: str) -> Answer:
     return Answer(text, found)
 
 
-def _stated(section: str) -> str | None:
+def stated(section: str) -> list[str]:
+    """What follows "the answer is" and `####`, to the end of its line, in the order of the text."""
     tail = section[-4_000:]
     matches = [*_PHRASE.finditer(tail), *_HASHES.finditer(tail)]
-    if not matches:
+    return [match["answer"] for match in sorted(matches, key=lambda match: match.start("answer"))]
+
+
+def _stated(section: str) -> str | None:
+    answers = stated(section)
+    if not answers:
         return None
-    stated = max(matches, key=lambda match: match.start("answer"))["answer"]
-    if math := _MATH.match(stated.strip("*_ ")):
+    if math := _MATH.match(answers[-1].strip("*_ ")):
         return _inner(math)
-    return _SENTENCE_END.split(stated, maxsplit=1)[0].strip("*_ `") or None
+    return _SENTENCE_END.split(answers[-1], maxsplit=1)[0].strip("*_ `") or None
 
 
 def _last_line(section: str) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.verify.answer import answer_section, extract_answer
 from kubedistill_runtime.verify.child import WorkerCrashed
+from kubedistill_runtime.verify.choice import extract_choice
 from kubedistill_runtime.verify.code import extract_program
 from kubedistill_runtime.verify.crew import Crew
 from kubedistill_runtime.verify.judge import Judge
@@ -61,7 +62,9 @@ class VerifierPool:
             return await self._verify_math(item, started)
         if item.domain == "code":
             return await self._verify_code(item, started)
-        return _unjudged(f"domain {item.domain!r} is neither math nor code", started)
+        if item.domain == "choice":
+            return self._verify_choice(item, started)
+        return _unjudged(f"domain {item.domain!r} is not math, choice or code", started)
 
     async def verify_many(self, items: Iterable[Item]) -> list[Verdict]:
         """Judge many responses at a time; verdicts in the items' order."""
@@ -96,6 +99,17 @@ class VerifierPool:
         outcome = await self._outcome(item.gold, answer.text)
         method = outcome.method if answer.found == "boxed" else f"{outcome.method}:{answer.found}"
         return Verdict(outcome.equal is True, method, time.perf_counter() - started, outcome.error)
+
+    def _verify_choice(self, item: Item, started: float) -> Verdict:
+        if self.spec.choice == "off":
+            return _well_formed(item, started)
+        if item.gold is None or not item.gold.strip():
+            return _unjudged("gold is missing: a choice item needs the letter of the right option", started)
+        choice = extract_choice(item.response)
+        if choice.letter is None:
+            return _unjudged(choice.error, started)
+        method = "choice" if choice.found == "boxed" else f"choice:{choice.found}"
+        return Verdict(choice.letter == item.gold.strip().upper(), method, time.perf_counter() - started)
 
     async def _outcome(self, gold: str, answer: str) -> Outcome:
         pair = (gold, answer)

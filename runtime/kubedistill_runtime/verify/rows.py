@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO, get_args
 
 from pydantic import ValidationError
 
 from kubedistill_api.verification import CodeTests, VerificationSpec
 from kubedistill_runtime.verify.pool import VerifierPool
-from kubedistill_runtime.verify.types import Item, Verdict
+from kubedistill_runtime.verify.types import Domain, Item, Verdict, VerifierUnavailable
 
 MAX_ROW = 64 << 20
 """Bytes of one row. A longer one is skipped unread and gets an error."""
@@ -43,7 +43,7 @@ def verify_rows(
     """Judge rows `{id, domain, response, gold | tests}` and write `{id, correct, method, seconds, error}`.
 
     The output appears when all is done, in one rename. progress is called after each verdict. Raises OSError for the
-    files, and VerifierUnavailable where nothing of a row's kind can be judged on this machine.
+    files.
     """
     return asyncio.run(_verify_rows(input, output, spec, workers, progress))
 
@@ -57,8 +57,10 @@ def parse_row(line: bytes) -> tuple[str | int | None, Item | str]:
     if not isinstance(row, dict):
         return None, f"a row is an object, not a {type(row).__name__}"
     key = row.get("id")
-    if isinstance(key, bool) or not isinstance(key, (str, int)):
+    if key is None:
         return None, "id is missing: a string or an integer"
+    if isinstance(key, bool) or not isinstance(key, (str, int)):
+        return None, f"id is a {type(key).__name__}: give a string or an integer"
     try:
         return key, _item(key, row)
     except ValidationError as error:
@@ -70,16 +72,16 @@ def parse_row(line: bytes) -> tuple[str | int | None, Item | str]:
 
 def _item(key: str | int, row: dict[str, Any]) -> Item:
     domain, response, gold, tests = (row.get(name) for name in ("domain", "response", "gold", "tests"))
-    if domain not in ("math", "code"):
-        raise ValueError(f"domain is {domain!r}: give math or code")
+    if domain not in get_args(Domain):
+        raise ValueError(f"domain is {domain!r}: give {', '.join(get_args(Domain))}")
     if not isinstance(response, str):
         raise ValueError(f"response is a {type(response).__name__}: give the text of the response")
-    if domain == "math" and not isinstance(gold, str):
+    if domain != "code" and not isinstance(gold, str):
         raise ValueError(f"gold is a {type(gold).__name__}: give the expected answer as a string")
     if domain == "code" and not isinstance(tests, dict):
         raise ValueError(f"tests is a {type(tests).__name__}: give an object with inputs and outputs")
-    if domain == "math":
-        return Item(str(key), "math", response, gold=gold)
+    if domain != "code":
+        return Item(str(key), domain, response, gold=gold)
     return Item(str(key), "code", response, tests=CodeTests.model_validate(tests))
 
 
@@ -93,7 +95,7 @@ async def _verify_rows(
     summary, started = Summary(), time.monotonic()
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
-        with source.open("rb") as rows, temporary.open("w", encoding="utf-8") as verdicts:
+        with source.open("rb") as rows, _writing(temporary) as verdicts:
             async with VerifierPool(spec, workers) as pool:
                 ahead: deque[asyncio.Task[dict[str, Any]]] = deque()
                 lines = _lines(rows)
@@ -123,7 +125,10 @@ async def _verdict(pool: VerifierPool, number: int, line: bytes | None) -> dict[
     if isinstance(item, str):
         verdict = Verdict(False, "none", 0.0, item if key is not None else f"line {number}: {item}")
     else:
-        verdict = await pool.verify(item)
+        try:
+            verdict = await pool.verify(item)
+        except VerifierUnavailable as error:  # of this row's kind; those of the other kind can be judged
+            verdict = Verdict(False, "none", 0.0, str(error))
     return {
         "id": key,
         "correct": verdict.correct,
@@ -131,6 +136,11 @@ async def _verdict(pool: VerifierPool, number: int, line: bytes | None) -> dict[
         "seconds": round(verdict.seconds, 6),
         "error": verdict.error,
     }
+
+
+def _writing(path: Path) -> TextIO:
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, stays the escape that it was."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace")
 
 
 def _lines(rows: BinaryIO) -> Iterator[tuple[int, bytes | None]]:

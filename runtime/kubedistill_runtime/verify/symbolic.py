@@ -50,7 +50,7 @@ def compare_symbolic(gold: NormalForm, answer: NormalForm) -> Outcome:
     if not _same_case(gold.text, answer.text):
         return Outcome(False, METHOD)
     try:
-        # Numbers first: it settles most pairs in a millisecond, where simplifying a wrong answer may take for ever.
+        # Values first: they settle most pairs in a millisecond, where simplifying a wrong answer may take for ever.
         if (
             isinstance(left, sympy.Expr)
             and isinstance(right, sympy.Expr)
@@ -101,7 +101,10 @@ def _different_equations(left: sympy.Eq, right: sympy.Eq) -> bool:
 
 
 def _settled(left: sympy.Expr, right: sympy.Expr) -> bool | None:
-    """Whether two expressions are equal, as far as values tell: exactly, or at sampled points; None if they do not."""
+    """Whether two expressions are equal, as far as values tell: exactly, or at sampled points; None if they do not.
+
+    Digits refute and never prove that two numbers are equal: 2^2020 - 1 and 2^2020 + 1 share the first 608.
+    """
     if left.is_Rational and right.is_Rational:
         return bool(left == right)
     decimal = left.has(sympy.Float) or right.has(sympy.Float)
@@ -119,7 +122,7 @@ def _settled(left: sympy.Expr, right: sympy.Expr) -> bool | None:
         if abs(one - two) > tolerance * max(abs(one), abs(two)):
             return False
         agreed += 1
-    return True if agreed and not decimal and left.free_symbols == right.free_symbols else None
+    return True if agreed and symbols and not decimal and left.free_symbols == right.free_symbols else None
 
 
 def _value(side: sympy.Expr, point: dict[sympy.Symbol, sympy.Rational]) -> sympy.Expr:

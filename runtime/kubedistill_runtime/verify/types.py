@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # children read this module too and have no need of pydantic
     from kubedistill_api.verification import CodeTests
 
-Domain = Literal["math", "code"]
+Domain = Literal["math", "choice", "code"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One response to judge: against a gold answer (math) or against tests (code)."""
+    """One response to judge: against a gold answer (math), a letter (choice) or tests (code)."""
 
     key: str
     domain: Domain

@@ -117,6 +117,23 @@ def make(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     return made
 
 
+def decision(params: dict[str, Any]) -> dict[str, Any]:
+    """The last candidate leaves first; in the end it is a tie of the first two."""
+    last = params["round"] == params["rounds"]
+    names = list(params["students"])[: 2 if params["round"] > 1 else None]
+    return {
+        "round": params["round"],
+        "outcome": "tie" if last else "continue",
+        "leader": names[0],
+        "survivors": names[:2],
+        "scores": [{"candidate": name, "score": 0.6, "ci": [0.5, 0.7]} for name in names],
+        "confidence": params["confidence"],
+        "questions": 50,
+        "samples": 4,
+        "reason": f"tie between {names[0]} and {names[1]} at this budget",
+    }
+
+
 def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
     folder, kind = Path(spec["outputUri"].removeprefix("file://")), spec["params"]["kind"]
@@ -138,6 +155,8 @@ def main() -> int:
         "digest": spec["digest"],
         "outputs": make(folder, kind),
         "metrics": FUNNEL if kind == "curate" else {},
+        **({name: SCORES[name] for name in ("scores", "deltas")} if kind == "evaluate" else {}),
+        **({"decision": decision(spec["params"])} if kind == "decide" else {}),
         "usage": {"completionTokens": 100},
         "started": started,
         "finished": datetime.now(UTC).isoformat(),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -171,6 +172,40 @@ def test_a_job_that_waits_for_a_probe_says_what_to_run_first(bench: Bench, capsy
     bench.write(teacher={"probeRef": {"name": "which"}})
     assert bench.run() == 65
     assert "TeacherProbe which was never run" in capsys.readouterr().err
+
+
+def test_a_probe_in_rounds_ends_in_a_tie_and_a_job_takes_its_leader_and_the_work(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = bench.manifest
+    bench.write()
+    spec = json.loads(job.read_text())["spec"] | {
+        "candidates": [{"name": name, "model": {"uri": f"hf://org/{name}"}} for name in "abc"],
+        "procedure": {"rounds": 2},
+    }
+    del spec["teacher"]
+    head = {"apiVersion": "kubedistill.io/v1alpha1", "kind": "TeacherProbe", "metadata": {"name": "which"}}
+    job.write_text(json.dumps(head | {"spec": spec}))
+    assert bench.run() == 0
+    started = {event["stage"] for event in bench.events("start")}
+    assert {"sample-c-r1", "sample-b-r2", "decide-r2"} < started
+    assert not {"sample-c-r2", "curate-c-r2", "train-c-r2", "evaluate-c-r2"} & started
+    status = bench.workspace.job("TeacherProbe", "which").read_status()
+    assert (status.winner, status.outcome.tied) == ("a", ["a", "b"])
+    shown = capsys.readouterr().out
+    assert "4 were not needed" in find(status.conditions, "Complete").message
+    assert re.search(r"evaluate-c-r2 +not needed", shown)
+    assert re.search(r"a +60.0 .* best estimate", shown)
+    assert re.search(r"c +60.0 .* left after round 1", shown)
+    assert bench.run() == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+    bench.write(teacher={"probeRef": {"name": "which"}, "sampling": {"samples": 1}})
+    assert bench.run() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the teacher is a, the best estimate of TeacherProbe which: tie between a and b at this budget" in shown
+    assert [e["stage"] for e in bench.events("start")][-1] == "report"
+    assert {s.name: s.reused for s in bench.status().stages} == {name: name != "report" for name in STAGES}
 
 
 def test_a_suspended_job_starts_nothing(bench: Bench) -> None:

@@ -58,14 +58,10 @@ def test_names_and_messages_are_no_markup() -> None:
     assert "[/red] [bold]" in drawn(stage_table([stage(state="Failed", message="[/red] [bold]")]))
 
 
-def test_a_terminal_shows_the_stages_while_they_run(bench: Bench) -> None:
-    from kubedistill_api.graph import plan
-    from kubedistill_api.manifest import load
-
-    resource = load(bench.manifest).resources[0]
+def test_a_terminal_shows_the_stages_while_they_run() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     view = LiveView(console)
-    view.begin(resource, plan(resource), bench.workspace)
+    view.begin("DistillationJob demo", lambda stage: stage.name)
     view.show(JobStatus(stages=[stage(state="Running", progress=Progress(done=1, total=2, unit="questions"))]))
     view.show(JobStatus(stages=[stage(attempt=1, reason="TryAgain", message="disk", retry_after=datetime.now(UTC))]))
     view.end()

@@ -18,7 +18,7 @@ from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.tiny import embedded_path
 
-ENGINE_ENV = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+ENGINE_ENV = {"HF_HUB_OFFLINE": "1"}
 
 QUESTIONS = pa.schema(
     [(name, pa.string()) for name in ("question_id", "domain", "question", "prompt", "gold", "tests")]

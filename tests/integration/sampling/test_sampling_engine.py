@@ -223,5 +223,6 @@ def test_the_baseline_gives_pass_rates_and_scores_in_one_engine_load(tmp_path: P
         "progress.json",
         "result.json",
         "results.parquet",
+        "sources.json",
         "spec.json",
     ]

@@ -34,6 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--model", str(embedded_path("models/careless-teacher")), "--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "256"]
     command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-seqs", "64"]
+    command += ["--kv-cache-memory-bytes", str(128 * 2**20)]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as output:
         server = subprocess.Popen(

@@ -79,7 +79,7 @@ def test_a_bad_manifest_ends_with_65(kubedistill: Call, root: Path) -> None:
 
 
 def test_a_manifest_of_runtimes_alone_ends_with_65(kubedistill: Call, root: Path) -> None:
-    text = (FOLDER / "demo.yaml").read_text().split("\n---\n")[1]
+    text = (FOLDER / "ded-math-32b.yaml").read_text().split("\n---\n")[1]
     ran = kubedistill("plan", "-", "--root", root, stdin=text)
     assert ran.code == 65
     assert "holds no DistillationJob" in ran.err
@@ -97,14 +97,14 @@ def test_without_its_runtime_this_machine_is_taken(
     kubedistill: Call, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    text = (FOLDER / "demo.yaml").read_text().split("\n---\n")[0]
+    text = (FOLDER / "demo.yaml").read_text() + "  runtimeRef: {kind: DistillationRuntime, name: local}\n"
     ran = kubedistill("plan", "-", "--root", root, stdin=text)
     assert ran.code == 0
     assert "the runtime local is not in this file; this machine is taken" in ran.out
 
 
 def test_a_job_that_waits_for_a_probe_is_planned_with_a_candidate(kubedistill: Call, root: Path) -> None:
-    job = (FOLDER / "demo.yaml").read_text().split("\n---\n")[0]
+    job = (FOLDER / "demo.yaml").read_text()
     start = job.index("    model: {uri:")
     job = job[:start] + "    probeRef: {name: which-teacher}\n" + job[job.index("\n", start) + 1 :]
     ran = kubedistill("plan", "-", "--root", root, stdin=job)

@@ -3,16 +3,19 @@
 It keeps the promises that an executor makes (see `observed.py`), and records what must never happen.
 """
 
+import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.decision import Decision, RoundScore
+from kubedistill_api.graph import Graph, Node, Resource, plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Action, Cause, Child, Observed, StartStage, StopStage
+from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.reconcile import is_finished, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
-from kubedistill_api.stage import StageResult
+from kubedistill_api.stage import DecideParams, StageResult
 from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -39,12 +42,27 @@ def job(epochs: int = 10, suspend: bool = False, generation: int = 1, **spec: ob
     )
 
 
-_GRAPHS: dict[tuple[int, bool], Graph] = {}
+def probe(rounds: int = 2, suspend: bool = False, **spec: object) -> TeacherProbe:
+    shared = job().spec.model_dump(by_alias=True, include={"questions", "student", "evaluation"})
+    candidates = [{"name": name, "model": {"uri": f"hf://org/{name}"}} for name in ("a", "b", "c")]
+    return TeacherProbe.model_validate(
+        {
+            "metadata": {"name": "which", "generation": 1},
+            "spec": shared
+            | {"candidates": candidates, "procedure": {"rounds": rounds}, "suspend": suspend}
+            | {"training": {"epochs": 10}}
+            | spec,
+        }
+    )
 
 
-def graph_of(resource: DistillationJob) -> Graph:
-    """The plan; of what these tests change, it depends on two fields only."""
-    key = (resource.spec.training.epochs, resource.spec.suspend)
+_GRAPHS: dict[tuple[object, ...], Graph] = {}
+
+
+def graph_of(resource: Resource) -> Graph:
+    """The plan; of what these tests change, it depends on a few fields only."""
+    procedure = resource.spec.procedure if isinstance(resource, TeacherProbe) else None
+    key = (procedure and procedure.model_dump_json(), resource.spec.training.epochs, resource.spec.suspend)
     if key not in _GRAPHS:
         _GRAPHS[key] = plan(resource)
     return _GRAPHS[key]
@@ -68,11 +86,31 @@ def result_of(graph: Graph, name: str, finished: datetime, **metrics: float) -> 
     )
 
 
+def decision_of(node: Node, left: list[str], luck: int) -> Decision:
+    """The same for the same work; anything that a round can come to."""
+    params = node.params
+    assert isinstance(params, DecideParams)
+    rng = random.Random(f"{luck} {node.digest}")
+    survivors = sorted(rng.sample(left, rng.randint(1, len(left))))
+    outcome = "clear" if len(survivors) == 1 else "tie" if params.round == params.rounds else "continue"
+    return Decision(
+        round=params.round,
+        outcome=outcome,
+        leader=survivors[0],
+        survivors=survivors,
+        scores=[RoundScore(candidate=name, score=0.5, ci=(0.4, 0.6)) for name in left],
+        confidence=params.confidence,
+        questions=10,
+        samples=1,
+        reason=f"round {params.round}",
+    )
+
+
 @dataclass
 class Cluster:
     """The world. Methods are its events; the operator's are `look` and `settle`."""
 
-    resource: DistillationJob = field(default_factory=job)
+    resource: Resource = field(default_factory=job)
     slots: int | None = None
     now: datetime = START
     status: JobStatus | None = None
@@ -84,6 +122,8 @@ class Cluster:
     starts: Counter[tuple[str, int]] = field(default_factory=Counter)
     removed_by_hand: set[tuple[str, int]] = field(default_factory=set)
     failures: Counter[tuple[str, Cause]] = field(default_factory=Counter)
+    luck: int = 0
+    """Decides what a probe's rounds come to."""
 
     def __post_init__(self) -> None:
         self.record()
@@ -127,7 +167,7 @@ class Cluster:
         self.record()
         return actions
 
-    def apply(self, action: Action, resource: DistillationJob) -> None:
+    def apply(self, action: Action, resource: Resource) -> None:
         match action:
             case StartStage(stage, attempt):
                 self._start(stage, attempt, resource)
@@ -136,17 +176,28 @@ class Cluster:
                 if child and child.alive:
                     self.children[stage, attempt] = replace(child, state="stopping")
 
-    def _start(self, stage: str, attempt: int, resource: DistillationJob) -> None:
+    def _start(self, stage: str, attempt: int, resource: Resource) -> None:
         others = [c for c in self.children.values() if c.stage == stage]
         if any(c.attempt >= attempt for c in others) or any(c.alive for c in others):
             return
         node = graph_of(resource)[stage]
         assert not is_finished(self.status), f"{stage} was started after the end"
         for need in node.needs.values():
-            assert graph_of(resource)[need].digest in self.results, f"{stage} was started before {need}"
+            there = graph_of(resource)[need].digest in self.results
+            skipped = self.status is not None and stage_of(self.status, need).state == "Skipped"
+            assert there or skipped, f"{stage} was started before {need}"
+        assert not node.guard or self.dismissed(graph_of(resource), stage) is False, f"{stage} was not needed"
         assert not self.starts[stage, attempt] or (stage, attempt) in self.removed_by_hand, f"{stage} {attempt} twice"
         self.starts[stage, attempt] += 1
         self.children[stage, attempt] = Child(stage, attempt, node.digest, "pending", reason="Unschedulable")
+
+    def dismissed(self, graph: Graph, stage: str) -> bool | None:
+        """Whether a decision made the stage needless; None while that is open."""
+        guard = graph[stage].guard
+        if guard is None or self.dismissed(graph, guard.decide):
+            return guard is not None
+        result = self.results.get(graph[guard.decide].digest)
+        return result.decision.dismisses(guard.candidate) if result and result.decision else None
 
     # The world.
 
@@ -160,15 +211,24 @@ class Cluster:
         """The result comes first; the end of the child may be seen later, or never."""
         for node in self.graph.nodes:
             if node.digest == child.digest:
-                self.results.setdefault(child.digest, result_of(self.graph, node.name, self.now))
+                self._leave(node)
         self._put(replace(child, state="succeeded"))
 
     def write_result(self, child: Child) -> None:
         """The stage's last act, with the child still alive."""
         for node in self.graph.nodes:
             if node.digest == child.digest:
-                self.results.setdefault(child.digest, result_of(self.graph, node.name, self.now))
+                self._leave(node)
         self.record()
+
+    def _leave(self, node: Node) -> None:
+        result = result_of(self.graph, node.name, self.now)
+        if isinstance(node.params, DecideParams):
+            left = [
+                c for c in node.params.students if not self.dismissed(self.graph, f"sample-{c}-r{node.params.round}")
+            ]
+            result = result.model_copy(update={"decision": decision_of(node, left, self.luck)})
+        self.results.setdefault(node.digest, result)
 
     def fail(self, child: Child, cause: Cause) -> None:
         self.failures[child.stage, cause] += 1
@@ -188,7 +248,7 @@ class Cluster:
         self.children[child.stage, child.attempt] = child
         self.record()
 
-    def change(self, resource: DistillationJob) -> None:
+    def change(self, resource: Resource) -> None:
         generation = self.resource.metadata.generation + 1
         meta = resource.metadata.model_copy(update={"generation": generation})
         self.resource = resource.model_copy(update={"metadata": meta})

@@ -7,7 +7,7 @@ import pytest
 from cluster_model import COUNTED, POLICY, START, Cluster, job, result_of, stage_of
 
 from kubedistill_api.conditions import find, holds
-from kubedistill_api.observed import Cause, Child, DeleteResource, Evaluation, Observed, StartStage, StopStage
+from kubedistill_api.observed import Cause, Child, DeleteResource, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import DISRUPTED, TRY_AGAINS
 from kubedistill_api.status import JobStatus, Score, ScoreDelta
@@ -77,12 +77,11 @@ def test_figures_of_the_stages_become_the_jobs() -> None:
     graph = cluster.graph
     figures = {"questions": 5, "sampled": 40, "well_formed": 39, "correct": 30, "hard": 20, "kept": 10, "minutes": 0.5}
     cluster.results[graph["curate"].digest] = result_of(graph, "curate", START, **figures)
-    cluster.results[graph["evaluate"].digest] = result_of(graph, "evaluate", START)
     score = Score(benchmark="test", model="student", metric="avg@16", n=9, mean=0.5, ci=(0.4, 0.6))
     delta = ScoreDelta(benchmark="test", metric="avg@16", mean=0.1, ci=(0.0, 0.2))
-    scores = {graph["evaluate"].digest: Evaluation((score,), (delta,))}
-    observed = replace(cluster.observe(), evaluations=scores)
-    status, _ = reconcile(cluster.resource, graph, None, observed, START)
+    evaluated = result_of(graph, "evaluate", START).model_copy(update={"scores": [score], "deltas": [delta]})
+    cluster.results[graph["evaluate"].digest] = evaluated
+    status, _ = reconcile(cluster.resource, graph, None, cluster.observe(), START)
     assert (status.corpus.well_formed, status.corpus.kept) == (39, 10)
     assert (status.scores, status.deltas) == ([score], [delta])
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cluster_model import COUNTED, FATAL, FREE, Cluster, job
+from cluster_model import COUNTED, FATAL, FREE, Cluster, graph_of, job, probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -136,8 +136,44 @@ class AnythingFails(World):
             assert status.phase == "Complete"
 
 
+class ProbeInRounds(World):
+    """Candidates leave, rounds are not needed, and decisions are made again with other results."""
+
+    @initialize(
+        slots=st.sampled_from([None, 1, 2]),
+        suspend=st.booleans(),
+        rounds=st.integers(2, 3),
+        luck=st.integers(0, 1000),
+    )
+    def begin(self, slots: int | None, suspend: bool, rounds: int, luck: int) -> None:
+        self.cluster = Cluster(probe(rounds, suspend, backoffLimit=self.backoff_limit), slots, luck=luck)
+
+    @precondition(lambda self: not is_finished(self.cluster.status))
+    @rule(confidence=st.sampled_from([0.9, 0.95]))
+    def user_changes_the_confidence(self, confidence: float) -> None:
+        spec = self.cluster.resource.spec
+        procedure = spec.procedure.model_copy(update={"confidence": confidence})
+        changed = spec.model_copy(update={"procedure": procedure})
+        self.cluster.change(self.cluster.resource.model_copy(update={"spec": changed}))
+
+    def check_end(self) -> None:
+        cluster = self.cluster
+        assert cluster.status.phase == "Complete", cluster.status.conditions
+        graph = graph_of(cluster.resource)
+        if {s.digest for s in cluster.status.stages} == {n.digest for n in graph.nodes}:
+            for stage in cluster.status.stages:
+                wanted = "Skipped" if cluster.dismissed(graph, stage.name) else "Succeeded"
+                assert stage.state == wanted, stage
+        decisions = [stage.decision for stage in cluster.status.stages if stage.decision]
+        assert cluster.status.winner == decisions[-1].leader
+        assert cluster.status.outcome.outcome == decisions[-1].outcome != "continue"
+        assert cluster.status.standings[0].candidate in decisions[-1].survivors
+
+
 TestDisruptedWorld = World.TestCase
 TestDisruptedWorld.settings = STEPS
+TestProbeInRounds = ProbeInRounds.TestCase
+TestProbeInRounds.settings = STEPS
 TestFailingWorld = AnythingFails.TestCase
 TestFailingWorld.settings = STEPS
 

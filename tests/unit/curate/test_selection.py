@@ -1,11 +1,11 @@
 import random
 
 import pytest
-import ray
 
 from kubedistill_api.curation import DiversitySpec
 from kubedistill_runtime.curate.ray_map import ray_map
 from kubedistill_runtime.curate.selection import select_all
+from kubedistill_runtime.engines.ray_cluster import ray_cluster
 
 
 def questions():
@@ -53,12 +53,8 @@ def test_progress_ends_with_all_questions():
 
 @pytest.fixture(scope="module")
 def local_ray():
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    if ours:
-        ray.shutdown()
+    with ray_cluster(num_cpus=1):
+        yield
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -83,8 +83,21 @@ def test_an_endpoint_takes_no_gpu_but_time_by_its_limits() -> None:
 def test_each_candidate_of_a_probe_is_looked_at() -> None:
     found = forecast_of(EXAMPLES / "probe.yaml")
     models = [fit.model for fit in found.fits if fit.role == "sampler"]
-    assert models == ["embedded://models/careless-teacher", "embedded://models/terse-teacher"]
-    assert [fit.field for fit in found.fits if fit.role == "sampler"] == ["spec.candidates[0]", "spec.candidates[1]"]
+    names = ("careless-teacher", "terse-teacher", "student")
+    assert models == [f"embedded://models/{name}" for name in names]
+    fields = [fit.field for fit in found.fits if fit.role == "sampler"]
+    assert fields == [f"spec.candidates[{number}]" for number in range(3)]
+
+
+def test_a_round_is_priced_by_its_part_and_without_what_was_drawn_before() -> None:
+    stages = {stage.name: stage for stage in forecast_of(EXAMPLES / "probe.yaml").stages}
+    first, second = stages["sample-careless-r1"], stages["sample-careless-r2"]
+    assert second.tokens.requests == pytest.approx(2 * first.tokens.requests, abs=1)
+    assert stages["evaluate-careless-r1"].tokens.requests == 102 * 3
+    assert stages["evaluate-careless-r2"].tokens.requests == 102 * 8
+    assert 2 * stages["train-careless-r1"].tokens.steps < stages["train-careless-r2"].tokens.steps
+    assert not first.maybe
+    assert second.maybe
 
 
 def test_what_is_not_known_is_said() -> None:

@@ -12,9 +12,9 @@ from kubedistill_api.data import Benchmark, DecontaminationSpec, FieldMap, Quest
 from kubedistill_api.stage import PrepareParams, StageResult, StageSpec
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.errors import BadInput
-from kubedistill_runtime.stages.__main__ import main
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.prepare import BENCHMARKS, QUESTIONS, run
+from kubedistill_runtime.stages.run import main
 
 Write = Callable[..., str]
 

@@ -169,3 +169,11 @@ def test_rows_come_one_at_a_time(tmp_path: Path) -> None:
     assert [next(reader)["a"] for _ in range(10)] == list(range(10))
     with pytest.raises(BadInput):
         next(reader)
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"a": 1}\n' * 1000)[:-20]])
+def test_a_compressed_file_that_is_damaged_is_bad_input(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "q.jsonl.gz"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"its compression is damaged.*spec\.questions\[0\]\.uri"):
+        rows(str(path))

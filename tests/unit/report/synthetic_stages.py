@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from kubedistill_api.graph import Graph, Node, Resource, plan
 from kubedistill_api.runtime import RuntimeSpec
-from kubedistill_api.stage import RESULT_FILE, StageResult
+from kubedistill_api.stage import RESULT_FILE, StageResult, StageSpec
 from kubedistill_api.status import Artifact, Usage
 from kubedistill_runtime.data.storage import digest, size
 from kubedistill_runtime.evaluate.results import answers_of
 from kubedistill_runtime.evaluate.scores import score
+from kubedistill_runtime.stages import decide
 from kubedistill_runtime.stages.context import StageContext
 
 START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
@@ -102,6 +103,9 @@ class _Builder:
         folder.mkdir(parents=True)
         spec = self.graph.stage_spec(node.name, str(self.root), RuntimeSpec())
         (folder / "spec.json").write_text(spec.model_dump_json(by_alias=True))
+        if node.kind == "decide":
+            self._decide(node, spec, folder)
+            return
         outputs, metrics, usage = getattr(self, f"_{node.kind}")(node, folder)
         seconds = SECONDS[node.kind]
         started, self.clock = self.clock, self.clock + timedelta(seconds=seconds)
@@ -361,6 +365,16 @@ class _Builder:
         scores.write_text(json.dumps(scored.to_json()))
         tokens = sum(pq.read_table(results)["response_tokens"].to_pylist())
         return {"results": results, "scores": scores}, scored.metrics(), Usage(completion_tokens=tokens)
+
+    def _decide(self, node: Node, spec: StageSpec, folder: Path) -> None:
+        """The real stage, at a time of its own."""
+        started, self.clock = self.clock, self.clock + timedelta(seconds=1)
+        result = decide.run(StageContext(spec), node.params)
+        result = result.model_copy(
+            update={"started": started, "finished": self.clock, "usage": Usage(), "versions": {}}
+        )
+        (folder / RESULT_FILE).write_text(result.model_dump_json(by_alias=True))
+        self.results[node.name] = result
 
 
 def _funnel(questions: int, fates: list[dict[str, Any]]) -> dict[str, int]:

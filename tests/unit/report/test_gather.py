@@ -108,12 +108,3 @@ def test_credentials_are_taken_out_of_addresses_and_kubectls_copy_is_left_out():
         "metadata": {"annotations": {"team": "a"}},
         "spec": {"list": ["https://host/v1", "s3://bucket/key@2"], "n": 1},
     }
-
-
-def test_the_trainers_short_name_of_the_learning_rate_is_read_too(context):
-    path = context.artifact("train", "metrics")
-    # Same length, so that the recorded size still holds.
-    path.write_text(path.read_text().replace('"learning_rate":', '"lr":           '))
-    (track,) = gather(context, context.spec.params.manifest).tracks
-    assert len(track.training.rows) == 7
-    assert all(row["learning_rate"] > 0 for row in track.training.rows[:3])

@@ -34,7 +34,7 @@ def test_one_two_and_four_processes_give_the_same_losses(make_job, undisturbed):
     for size in (2, 4):
         metrics = run(make_job(f"world-{size}"), size)
         assert losses(metrics) == pytest.approx(losses(undisturbed), rel=1e-4)
-        for key in ("step", "epoch", "lr", "tokens", "valid_tokens"):
+        for key in ("step", "epoch", "learning_rate", "tokens", "valid_tokens"):
             assert [row[key] for row in metrics] == [row[key] for row in undisturbed]
         assert [row["grad_norm"] for row in metrics] == pytest.approx([r["grad_norm"] for r in undisturbed], rel=1e-3)
 
@@ -230,12 +230,12 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_are_touched(m
     assert torch.equal(trainer.model.get_input_embeddings().weight.full_tensor(), embedding)
 
 
-def test_progress_is_told_after_each_step_and_counts_are_kept(make_job, world, tmp_path):
-    told = []
+def test_each_step_leaves_a_row_and_counts_are_kept(make_job, world, tmp_path):
     data = write_jsonl(tmp_path / "c.jsonl", rows(13) + rows(2, seed=1, shortest=65, longest=70))
     job = make_job(data=data, epochs=1)
-    summary = train(job, world, lambda done, total, row: told.append((done, total, row["step"])))
-    assert told == [(1, 3, 1), (2, 3, 2), (3, 3, 3)]
+    summary = train(job, world)
+    told = [json.loads(line) for line in job.metrics_path.read_text().splitlines()]
+    assert [(row["step"], row["total_steps"]) for row in told] == [(1, 3), (2, 3), (3, 3)]
     assert (summary["rows"], summary["examples"], summary["dropped_overlong"]) == (15, 13, 2)
     assert summary["tokens"] == sum(len(r["prompt_token_ids"]) + len(r["response_token_ids"]) for r in rows(13))
     assert summary["epochs"] == 1

@@ -1,7 +1,5 @@
 """Finding the final answer of a response."""
 
-import time
-
 import pytest
 
 from kubedistill_runtime.verify.answer import MAX_ANSWER, MAX_RESPONSE, extract_answer, last_boxed
@@ -60,11 +58,12 @@ def test_a_response_without_a_final_answer_says_why(response, reason):
 
 
 @pytest.mark.parametrize("unit", [r"\boxed{", "{", "}", r"\boxed{1}", "answer is ", "$", "\n", "\\", "**"])
+@pytest.mark.timeout(60)
 def test_hostile_text_is_searched_in_linear_time(unit):
-    started = time.process_time()
-    extract_answer("</think>" + unit * (400_000 // len(unit)))
+    """In quadratic time it would take hours."""
+    answer = extract_answer("</think>" + unit * (400_000 // len(unit)))
 
-    assert time.process_time() - started < 2
+    assert answer.text == ("1" if unit == r"\boxed{1}" else None)
 
 
 def test_an_unbalanced_box_does_not_swallow_the_text():

@@ -1,6 +1,5 @@
 """The ladder for math answers: which pairs are equal, and which only look so."""
 
-import time
 from fractions import Fraction
 
 import pytest
@@ -127,6 +126,11 @@ EQUAL = [
 ]
 
 DIFFERENT = [
+    ("2^{2020}-1", "2^{2020}+1"),
+    ("3^{100}", "3^{100}-1"),
+    ("100!-1", "100!+1"),
+    (r"\binom{200}{100}", r"\binom{200}{100}-1"),
+    (r"1-\frac{1}{2^{200}}", "1"),
     # what math-verify lets through by its absolute precision
     ("1/2004!", "1/2006!"),
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
@@ -270,12 +274,10 @@ def test_an_answer_beyond_the_cap_is_not_compared():
 @pytest.mark.parametrize(
     "text", ["1e999999999", "9" * 1_500, "10^{999999999}", r"\frac{1}{10^{999999999}}", "(" * 900 + "1" + ")" * 900]
 )
+@pytest.mark.timeout(60)
 def test_numbers_too_large_to_hold_are_left_to_the_killable_rung(text):
-    started = time.process_time()
-    rational(text)
-    compare("1", text)
-
-    assert time.process_time() - started < 0.5
+    assert rational(text) is None
+    assert compare("1", text) is None
 
 
 @given(st.integers(), st.integers())

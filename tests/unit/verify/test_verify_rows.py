@@ -7,7 +7,9 @@ import pytest
 
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.verify import rows as rows_module
+from kubedistill_runtime.verify.pool import VerifierPool
 from kubedistill_runtime.verify.rows import verify_rows
+from kubedistill_runtime.verify.types import VerifierUnavailable
 
 GOOD = {"id": "a", "domain": "math", "response": r"<think>x</think>\boxed{2}", "gold": "2"}
 CODE = {
@@ -47,7 +49,7 @@ BAD = [
     (b"[" * 100_000, None, "line 1: not JSON"),
     (b"[1, 2]", None, "line 1: a row is an object"),
     ({**GOOD, "id": None}, None, "line 1: id is missing"),
-    ({**GOOD, "id": True}, None, "line 1: id is missing"),
+    ({**GOOD, "id": True}, None, "line 1: id is a bool"),
     ({**GOOD, "domain": "poetry"}, "a", "domain is 'poetry'"),
     ({**GOOD, "domain": ["math"]}, "a", "domain is ['math']"),
     ({**GOOD, "response": 5}, "a", "response is a int"),
@@ -114,3 +116,23 @@ def test_a_failure_leaves_the_old_output_alone(tmp_path):
 
     assert output.read_text() == "old\n"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_id_that_utf8_cannot_hold_stops_nobody(tmp_path):
+    _, verdicts = judged(tmp_path, [GOOD | {"id": "\ud800"}, GOOD | {"id": "ö"}, GOOD | {"id": 1.5}])
+
+    assert [verdict["id"] for verdict in verdicts] == ["\ud800", "ö", None]
+    assert [verdict["correct"] for verdict in verdicts] == [True, True, False]
+    assert "id is a float" in verdicts[2]["error"]
+
+
+def test_where_no_program_can_be_run_the_mathematics_is_judged_all_the_same(tmp_path, monkeypatch):
+    async def no_workers(self, item, started):
+        raise VerifierUnavailable("no isolation on this machine")
+
+    monkeypatch.setattr(VerifierPool, "_verify_code", no_workers)
+    summary, verdicts = judged(tmp_path, [CODE, GOOD])
+
+    assert [verdict["correct"] for verdict in verdicts] == [False, True]
+    assert verdicts[0]["error"] == "no isolation on this machine"
+    assert summary.errors == 1

@@ -4,7 +4,8 @@
 
 Stops the command on SIGTERM, and when PARENT_PID dies however suddenly: SIGTERM to its process group, SIGKILL to all
 that is left after the grace, or at once on SIGUSR1. Orphans of the command come to this process, also those that left
-the group, so it ends only after the last of them. Exits as the command does; 128 + N when signal N ended it.
+the group, so it ends only after the last of them. Exits as the command does; 128 + N when signal N ended it. A command
+that took a SIGKILL to stop counts as ended by SIGTERM: it was not the kernel that killed it for memory.
 
 Standard library only: it starts in a few hundredths of a second and holds no memory to speak of. Linux.
 """
@@ -23,6 +24,7 @@ PR_SET_CHILD_SUBREAPER = 36
 LEFTOVER_GRACE_S = 3.0
 """For daemons of a command that has ended, which usually notice by themselves."""
 TICK_S = 0.2
+CLEAR_TICK_S = 0.05
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,6 +33,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def die_with_parent(number: int) -> None:
     """The kernel sends this process signal `number` when its parent dies."""
     _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parents die come to this process."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(root: int) -> list[int]:
@@ -71,7 +78,7 @@ def reap() -> dict[int, int]:
 
 def supervise(command: list[str], parent: int, grace_s: float) -> int:
     """Exit code of the command; negative for signals."""
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     die_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
@@ -83,24 +90,25 @@ def supervise(command: list[str], parent: int, grace_s: float) -> int:
 
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=prepare)
     code: int | None = None
+    told = False
     kill_at: float | None = None
     while code is None:
         received = signal.sigtimedwait(SIGNALS, TICK_S)
         if received and received.si_signo == signal.SIGUSR1:
             kill_at = time.monotonic()
         elif received and received.si_signo != signal.SIGCHLD and kill_at is None:
-            kill_at = time.monotonic() + grace_s
+            kill_at, told = time.monotonic() + grace_s, True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
         if kill_at is not None and time.monotonic() >= kill_at:
             kill(descendants(os.getpid()), signal.SIGKILL)
         code = reap().get(child.pid)
     clear()
-    return code
+    return -signal.SIGTERM if told and code == -signal.SIGKILL else code
 
 
 def clear() -> None:
-    """Ends what the command left behind."""
+    """Ends every process below this one: what the command left behind."""
     number, kill_at = signal.SIGTERM, time.monotonic() + LEFTOVER_GRACE_S
     told: set[int] = set()
     while left := descendants(os.getpid()):
@@ -108,7 +116,7 @@ def clear() -> None:
             number, told = signal.SIGKILL, set()
         kill([pid for pid in left if pid not in told], number)
         told.update(left)
-        signal.sigtimedwait(SIGNALS, TICK_S)
+        time.sleep(CLEAR_TICK_S)
         reap()
     reap()
 

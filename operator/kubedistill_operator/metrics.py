@@ -1,0 +1,98 @@
+"""Prometheus metrics of the operator."""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from kubedistill_api.status import JobStatus
+from kubedistill_operator.cluster import Cluster
+from kubedistill_operator.store import Key, Store
+from kubedistill_operator.workqueue import WorkQueue
+
+STAGE_BUCKETS = (10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)
+
+
+class Metrics:
+    """What is counted. Gauges of the present are read from the store when they are asked for."""
+
+    def __init__(self, store: Store, queue: WorkQueue[Key], cluster: Cluster) -> None:
+        self.registry = CollectorRegistry()
+        self._reconcile = Histogram(
+            "kubedistill_reconcile_seconds", "Time of one look at a resource", registry=self.registry
+        )
+        self._errors = Counter("kubedistill_reconcile_errors", "Looks that failed", registry=self.registry)
+        self._failures = Counter(
+            "kubedistill_child_failures", "Failed attempts of stages", ["kind", "cause"], registry=self.registry
+        )
+        self._stages = Histogram(
+            "kubedistill_stage_seconds", "Time of a stage from its start to its result", ["kind"],
+            buckets=STAGE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._gpus = Counter(
+            "kubedistill_gpu_seconds", "GPUs times seconds of finished stages", ["namespace"], registry=self.registry
+        )
+        self._finished = Counter(
+            "kubedistill_finished", "Resources that ended", ["kind", "outcome"], registry=self.registry
+        )
+        depth = Gauge("kubedistill_queue_depth", "Resources that wait for a look", registry=self.registry)
+        depth.set_function(lambda: queue.depth)
+        age = Gauge("kubedistill_queue_age_seconds", "How long the oldest of them waits", registry=self.registry)
+        age.set_function(lambda: queue.age)
+        self.registry.register(_Writes(cluster))
+        self.registry.register(_Phases(store))
+
+    def reconciled(self, seconds: float) -> None:
+        self._reconcile.observe(seconds)
+
+    def failed(self) -> None:
+        self._errors.inc()
+
+    def changed(self, key: Key, before: JobStatus, after: JobStatus) -> None:
+        """Counts what happened between two statuses."""
+        known = {stage.name: stage for stage in before.stages}
+        for stage in after.stages:
+            was = known.get(stage.name)
+            if stage.retry_after and (was is None or was.attempt < stage.attempt):
+                self._failures.labels(stage.kind, stage.reason).inc()
+            if stage.state == "Failed" and (was is None or was.state != "Failed"):
+                self._failures.labels(stage.kind, stage.reason).inc()
+            done = stage.state == "Succeeded" and (was is None or was.state != "Succeeded") and not stage.reused
+            if done and stage.started and stage.finished:
+                self._stages.labels(stage.kind).observe((stage.finished - stage.started).total_seconds())
+        spent = after.usage.gpu_seconds - before.usage.gpu_seconds
+        if spent > 0:
+            self._gpus.labels(key.namespace).inc(spent)
+        if after.phase != before.phase and after.phase in ("Complete", "Failed"):
+            self._finished.labels(key.kind, after.phase).inc()
+
+
+class _Writes:
+    """Requests that changed something."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily("kubedistill_api_writes", "Requests that changed something", labels=["resource"])
+        for resource, n in sorted(self._cluster.writes.items()):
+            family.add_metric([resource], n)
+        yield family
+
+
+class _Phases:
+    """Resources by kind, namespace and phase."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily("kubedistill_resources", "Resources by phase", labels=["kind", "namespace", "phase"])
+        tally: Tally[tuple[str, str, str]] = Tally()
+        for key in self._store.resources():
+            item = self._store.get(*key) or {}
+            tally[key.kind, key.namespace, (item.get("status") or {}).get("phase", "Pending")] += 1
+        for labels, n in sorted(tally.items()):
+            family.add_metric(labels, n)
+        yield family

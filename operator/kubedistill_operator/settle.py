@@ -1,0 +1,161 @@
+"""What a resource runs on: its runtime, its teacher and its plan, settled once and kept in a ConfigMap."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, replace
+
+from kubedistill_api.conditions import holds
+from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.job import DistillationJob
+from kubedistill_api.observed import Hold
+from kubedistill_api.probe import Candidate, TeacherProbe
+from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.status import JobStatus, RuntimeStatus
+from kubedistill_operator.admission import DEFAULT_RUNTIME, refusals, with_deadline
+from kubedistill_operator.children import RUNTIME_KEY, TEACHER_KEY, plan_map
+from kubedistill_operator.cluster import Cluster, Conflict, NotFound
+from kubedistill_operator.names import plan_name
+from kubedistill_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+Place = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is decided once for a resource."""
+
+    runtime: RuntimeSpec
+    runtime_status: RuntimeStatus
+    teacher: Candidate | None
+    graph: Graph
+    caution: str = ""
+    """What is to be said of the teacher, when it is decided."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing is decided yet."""
+
+    hold: Hold
+    place: Place | None = None
+    """What is waited for: a change of it is a reason to look again."""
+
+
+class Settler:
+    """Settles resources, and remembers."""
+
+    def __init__(self, cluster: Cluster, store: Store) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._known: dict[str, Settled] = {}
+
+    def forget(self, uid: str) -> None:
+        self._known.pop(uid, None)
+
+    async def settle(self, resource: Resource) -> Settled | Waiting:
+        """From memory, from the ConfigMap, or anew. Raises what the API server refuses."""
+        uid = str(resource.metadata.uid)
+        settled = self._known.get(uid)
+        namespace, name = resource.metadata.namespace, plan_name(resource)
+        there = self._store.get("ConfigMap", namespace, name)
+        if settled is None and there:
+            settled = await self._read(resource)
+        if settled is None:
+            decided = self._decide(resource)
+            if isinstance(decided, Waiting):
+                return decided
+            settled = await self._keep(resource, decided)
+        elif not there:
+            await self._keep(resource, settled)
+        self._known[uid] = settled
+        return settled
+
+    async def _read(self, resource: Resource) -> Settled | None:
+        try:
+            data = (await self._cluster.get("ConfigMap", resource.metadata.namespace, plan_name(resource)))["data"]
+        except NotFound:
+            return None
+        runtime = RuntimeSpec.model_validate_json(data[RUNTIME_KEY])
+        teacher = Candidate.model_validate_json(data[TEACHER_KEY]) if TEACHER_KEY in data else None
+        return self._settled(resource, runtime, teacher)
+
+    async def _keep(self, resource: Resource, settled: Settled) -> Settled:
+        """Creates the ConfigMap. One that exists decides."""
+        manifest = plan_map(resource, settled.graph, settled.runtime, settled.teacher)
+        try:
+            self._store.put("ConfigMap", await self._cluster.create(manifest))
+        except Conflict:
+            return await self._read(resource) or settled
+        return settled
+
+    def _decide(self, resource: Resource) -> Settled | Waiting:
+        runtime = self._runtime(resource)
+        if isinstance(runtime, Waiting):
+            return runtime
+        if wrong := refusals(resource, runtime):
+            return Waiting(Hold("BadInput", "; ".join(wrong), final=True))
+        teacher, caution = None, ""
+        if isinstance(resource, DistillationJob) and resource.spec.teacher.probe_ref:
+            found = self._winner(resource, resource.spec.teacher.probe_ref.name)
+            if isinstance(found, Waiting):
+                return found
+            teacher, caution = found
+        return replace(self._settled(resource, runtime, teacher), caution=caution)
+
+    def _settled(self, resource: Resource, runtime: RuntimeSpec, teacher: Candidate | None) -> Settled:
+        kind, name = _runtime_ref(resource)
+        content = json.dumps(runtime.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)
+        digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+        return Settled(
+            runtime, RuntimeStatus(kind=kind, name=name, digest=digest), teacher, plan(resource, teacher=teacher)
+        )
+
+    def _runtime(self, resource: Resource) -> RuntimeSpec | Waiting:
+        kind, name = _runtime_ref(resource)
+        place = (kind, "" if kind == "ClusterDistillationRuntime" else resource.metadata.namespace, name)
+        item = self._store.get(*place)
+        if item is None:
+            asked = "" if resource.spec.runtime_ref else "spec.runtimeRef is not set, and "
+            message = f"{asked}there is no {kind} {name}; it goes on when there is one (kubectl get {kind.lower()}s)"
+            return Waiting(Hold("RuntimeNotFound", message), place)
+        runtime = RuntimeSpec.model_validate_json(json.dumps(item.get("spec", {})))
+        if not runtime.storage.uri:
+            message = f"{kind} {name} has no spec.storage.uri; set it to a claim, as pvc://CLAIM/PATH"
+            return Waiting(Hold("RuntimeIncomplete", message), place)
+        return runtime
+
+    def _winner(self, job: DistillationJob, name: str) -> tuple[Candidate, str] | Waiting:
+        place = ("TeacherProbe", job.metadata.namespace, name)
+        item = self._store.get(*place)
+        if item is None:
+            message = f"spec.teacher.probeRef: there is no TeacherProbe {name}; it goes on when there is one"
+            return Waiting(Hold("ProbeNotFound", message), place)
+        status = JobStatus.model_validate(item.get("status") or {})
+        if holds(status.conditions, "Failed"):
+            message = f"spec.teacher.probeRef: TeacherProbe {name} failed (kubectl describe tprobe {name})"
+            return Waiting(Hold("ProbeFailed", message, final=True), place)
+        if not status.winner:
+            message = f"waits for TeacherProbe {name}, which is {status.phase}"
+            return Waiting(Hold("WaitingForProbe", message), place)
+        probe = TeacherProbe.model_validate_json(json.dumps({k: item[k] for k in ("kind", "metadata", "spec")}))
+        winner = next(candidate for candidate in probe.spec.candidates if candidate.name == status.winner)
+        if status.outcome and status.outcome.outcome == "tie":
+            return (
+                winner,
+                f"the teacher is {winner.name}, the best estimate of TeacherProbe {name}: {status.outcome.reason}",
+            )
+        return winner, ""
+
+
+def _runtime_ref(resource: Resource) -> tuple[str, str]:
+    ref = resource.spec.runtime_ref
+    return (ref.kind, ref.name) if ref else ("ClusterDistillationRuntime", DEFAULT_RUNTIME)
+
+
+def limited(resource: Resource, settled: Settled) -> Resource:
+    """The resource under its runtime's limits."""
+    return with_deadline(resource, settled.runtime)

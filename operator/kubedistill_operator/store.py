@@ -1,0 +1,141 @@
+"""What the watches have seen, slimmed, by resource. Newer versions win; nothing here is ever more than a hint."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
+from kubedistill_operator.observe import slim
+
+Object = dict[str, Any]
+
+RESOURCES = ("DistillationJob", "TeacherProbe")
+RUNTIMES = ("DistillationRuntime", "ClusterDistillationRuntime")
+CHILDREN = ("Job", "Pod", "ConfigMap")
+REMEMBERED = 20_000
+
+
+class Key(NamedTuple):
+    """A resource."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Store:
+    """Objects by (kind, namespace, name), children also by the uid of their resource."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str, str], Object] = {}
+        self._children: dict[str, set[tuple[str, str, str]]] = {}
+        self._keys: dict[str, Key] = {}
+        self._work: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
+        """Jobs by namespace and the label of their digest."""
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        """Uids of what was deleted of late: a list that was made before must not bring it back."""
+
+    def put(self, kind: str, item: Object) -> bool:
+        """Takes an object; False when this version or a newer one is known."""
+        metadata = item["metadata"]
+        place = (kind, metadata.get("namespace", ""), metadata["name"])
+        known = self._objects.get(place)
+        if metadata["uid"] in self._gone or (known and version(known) >= version(item)):
+            return False
+        self._objects[place] = slim(kind, item)
+        uid = owner_uid(kind, item)
+        if uid:
+            self._children.setdefault(uid, set()).add(place)
+            if kind == "Job":
+                self._work.setdefault(_work(item), set()).add(place)
+        if kind in RESOURCES:
+            self._keys[metadata["uid"]] = Key(*place)
+        return True
+
+    def drop(self, kind: str, item: Object) -> None:
+        """The object was deleted, unless another one of its name is there by now."""
+        metadata = item["metadata"]
+        place = (kind, metadata.get("namespace", ""), metadata["name"])
+        self._gone[metadata["uid"]] = None
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+        known = self._objects.get(place)
+        if known is None or known["metadata"]["uid"] != metadata["uid"]:
+            return
+        del self._objects[place]
+        if kind == "Job" and _work(known) in self._work:
+            self._work[_work(known)].discard(place)
+            if not self._work[_work(known)]:
+                del self._work[_work(known)]
+        if uid := owner_uid(kind, item):
+            own = self._children.get(uid, set())
+            own.discard(place)
+            if not own:
+                self._children.pop(uid, None)
+        if kind in RESOURCES:
+            self._keys.pop(metadata["uid"], None)
+
+    def replace(self, kind: str, namespace: str | None, items: Iterable[Object], listed_at: int) -> int:
+        """Takes a complete list: what is older than the list and not in it is gone. Returns how many objects differed,
+        which the watches should have told."""
+        listed = {(kind, i["metadata"].get("namespace", ""), i["metadata"]["name"]): i for i in items}
+        mine = [p for p in self._objects if p[0] == kind and (namespace is None or p[1] == namespace)]
+        gone = [self._objects[p] for p in mine if p not in listed and version(self._objects[p]) <= listed_at]
+        for item in gone:
+            self.drop(kind, item)
+        return len(gone) + sum(self.put(kind, item) for item in listed.values())
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        return self._objects.get((kind, namespace, name))
+
+    def children(self, uid: str, kind: str) -> Iterator[Object]:
+        """A resource's children of one kind."""
+        for place in self._children.get(uid, ()):
+            if place[0] == kind:
+                yield self._objects[place]
+
+    def pods_by_job(self, uid: str) -> dict[str, list[Object]]:
+        """A resource's pods by the name of their Job."""
+        found: dict[str, list[Object]] = {}
+        for pod in self.children(uid, "Pod"):
+            found.setdefault(pod["metadata"]["labels"].get(JOB_NAME_LABEL, ""), []).append(pod)
+        return found
+
+    def key(self, uid: str) -> Key | None:
+        """The resource of a uid."""
+        return self._keys.get(uid)
+
+    def resources(self) -> list[Key]:
+        """Every resource."""
+        return list(self._keys.values())
+
+    def doing(self, namespace: str, digest: str, but: str) -> Object | None:
+        """A living Job of another resource of the namespace that does the same work."""
+        for place in self._work.get((namespace, digest[:63]), ()):
+            item = self._objects[place]
+            if item["metadata"]["labels"][UID_LABEL] != but and not _ended(item):
+                return item
+        return None
+
+
+def version(item: Object) -> int:
+    """Resource versions are numbers that only grow; Kubernetes promises so since 1.35, and always did it with etcd."""
+    text = item["metadata"].get("resourceVersion", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def owner_uid(kind: str, item: Object) -> str | None:
+    """The resource that a child belongs to, by its label."""
+    if kind not in CHILDREN:
+        return None
+    labels = item["metadata"].get("labels", {})
+    return labels.get(UID_LABEL) if kind == "ConfigMap" or STAGE_LABEL in labels else None
+
+
+def _work(job: Object) -> tuple[str, str]:
+    return job["metadata"]["namespace"], job["metadata"]["labels"].get(DIGEST_LABEL, "")
+
+
+def _ended(job: Object) -> bool:
+    conditions = job.get("status", {}).get("conditions", ())
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
