@@ -73,7 +73,7 @@ async def test_math_and_code_are_judged_by_one_pool(pool):
         (Item("q", "math", "</think>no idea", gold="1"), "no final answer"),
         (Item("q", "code", "```python\nprint(1)\n```"), "tests are missing"),
         (Item("q", "code", "nothing", tests=CodeTests(inputs=[""], outputs=[""])), "no closed code block"),
-        (Item("q", "poetry", "roses"), "neither math nor code"),
+        (Item("q", "poetry", "roses"), "is not math, choice or code"),
     ],
 )
 async def test_an_item_that_cannot_be_judged_is_not_correct_and_says_why(pool, item, reason):
