@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from kubedistill_runtime.train.checkpoint import committed_steps
 from tests.cluster.host_runtime import PROJECT
 from tests.cluster.node import Node
 from tests.cluster.processes import without_proxies
@@ -162,6 +164,23 @@ def rows(path: Path) -> list[Object]:
     """A table's rows without what measures time."""
     table = pq.read_table(path)
     found: list[Object] = table.drop_columns([n for n in TIMES if n in table.column_names]).to_pylist()
+    return found
+
+
+def recorded(root: Path) -> int:
+    """Answers of the sampling stage that are durable by now."""
+    parts = (root / "stages").glob("sample-????????????????/traces/*.arrow")
+    return sum(pa.ipc.open_file(part).read_all().num_rows for part in parts)
+
+
+def newest_checkpoint(root: Path) -> int:
+    """The step of the training stage's newest complete checkpoint; 0 when there is none yet."""
+    steps = [step for folder in (root / "stages").glob("train-*/checkpoints") for step in committed_steps(folder)]
+    return max(steps, default=0)
+
+
+def metrics(root: Path, stage: str) -> Object:
+    found: Object = json.loads((stage_folder(root, stage) / "result.json").read_text())["metrics"]
     return found
 
 
