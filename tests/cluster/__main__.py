@@ -88,7 +88,7 @@ def hold(running: Running) -> None:
     with Node() as node:
         node.cluster.install_crds()
         node.add_tenant(TENANT)
-        node.cluster.apply(host_runtime())
+        node.cluster.apply(host_runtime("default"))
         record = {
             "pid": str(os.getpid()),
             "started": folders.start_time(os.getpid()),
@@ -139,12 +139,12 @@ def explain(record: dict[str, str]) -> None:
 export KUBECONFIG={shlex.quote(record["kubeconfig"])}
 export PATH={shlex.quote(record["programs"])}:$PATH
 
-# One node ({NAME}), the CRDs, the ClusterDistillationRuntime `host`, which runs pods on this machine's own Python,
+# One node ({NAME}), the CRDs, the ClusterDistillationRuntime `default`, whose pods run on this machine's own Python,
 # and the namespace {TENANT} with its claims. Pods and Services can be reached from here. Logs: {record["folder"]}/logs
 kubectl get nodes
 kubectl get cdruntime
 {shlex.quote(sys.executable)} -m kubedistill_operator     # in a terminal of its own
-kubectl apply -n {TENANT} -f JOB.yaml                     # runtimeRef: {{kind: ClusterDistillationRuntime, name: host}}
+kubectl apply -n {TENANT} -f examples/demo.yaml
 kubectl get djob,tprobe,pods -A -w
 make cluster-down                                         # removes every trace"""
     )
