@@ -41,8 +41,9 @@ def export_dtype(config: Any) -> torch.dtype:
 def export_model(model: Any, config: Any, job: TrainJob, world: World, dtype: torch.dtype) -> None:
     """Gathers the weights, one at a time, and writes the job's `model/` atomically on the first rank.
 
-    All ranks must call it. Code that comes with the model, where it is trusted, goes along. With LoRA only the adapters are gathered: the base is read again, merged in fp32, and the adapters lie beside it in
-    `adapter/`. `dtype` is that of the weights written.
+    All ranks must call it. Code that comes with the model, where it is trusted, goes along. With LoRA only the adapters
+    are gathered: the base is read again, merged in fp32, and the adapters lie beside it in `adapter/`. `dtype` is that
+    of the weights written.
     """
     lora, trust, out = job.training.lora, job.trust_remote_code, job.model_dir
     weights = _gather(model, world, None if lora else dtype)

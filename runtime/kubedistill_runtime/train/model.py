@@ -20,7 +20,7 @@ PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 
 
 def read_config(model_path: Path, *, trust_remote_code: bool = False) -> Any:
-    """The model's configuration. Raises BadInput for a folder that holds no causal LM, or one whose code is not trusted.
+    """The model's configuration. Raises BadInput for a folder without a causal LM, or with code that is not trusted.
 
     Here as in the other functions, trust_remote_code runs Python code that lies in the model's folder.
     """
