@@ -52,7 +52,8 @@ def verify_command(
       kubedistill verify -i responses.jsonl -o verdicts.jsonl
       kubedistill verify -i programs.jsonl -o verdicts.jsonl --cpu-seconds 10
 
-    [bold]Exit codes[/bold]: 0 every row has its verdict; 65 a file or an option is wrong; 75 the disk is full.
+    [bold]Exit codes[/bold]: 0 every row has its verdict; 65 a file, an option or the judge's key or model is wrong; 75
+    the disk is full, or the judge does not answer.
     """
     limits = {"cpuSeconds": cpu_seconds, "wallSeconds": wall_seconds, "memoryMib": memory_mib}
     rules = _rules(spec, {"timeoutSeconds": timeout_seconds}, limits)

@@ -38,7 +38,7 @@ class VerifierPool:
     """Judges items with `workers` child processes. For one event loop; use as an async context manager, or close it."""
 
     def __init__(self, spec: VerificationSpec, workers: int | None = None) -> None:
-        """workers: at work at a time; None: what the spec says, or one per core. Raises ValueError for a bad judge."""
+        """workers: at work at a time; None: what the spec says, or one per core. Raises BadInput for a bad judge."""
         self.spec = spec
         self._crew = Crew(workers or spec.workers or usable_cores(), spec.timeout_seconds)
         self._judge = Judge(spec.judge) if spec.judge else None
@@ -46,6 +46,13 @@ class VerifierPool:
         self._deciding: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
 
     async def __aenter__(self) -> Self:
+        """Raises BadInput where the judge does not accept the key."""
+        if self._judge:
+            try:
+                await self._judge.check()
+            except BaseException:
+                await self.close()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,7 +64,11 @@ class VerifierPool:
         return self._crew.about.get("code")
 
     async def verify(self, item: Item) -> Verdict:
-        """Judge one response. Raises VerifierUnavailable where nothing of its kind can be judged on this machine."""
+        """Judge one response.
+
+        Raises VerifierUnavailable where nothing of its kind can be judged on this machine; of a judge model BadInput
+        where its key, address or name is wrong, and TryAgain where it does not answer: neither is a verdict.
+        """
         started = perf_counter()
         if item.domain == "math":
             return await self._verify_math(item, started)
@@ -126,7 +137,7 @@ class VerifierPool:
         if first:
             task = asyncio.create_task(self._decide(gold, answer))
             self._deciding[pair] = task
-            task.add_done_callback(lambda _: self._deciding.pop(pair))
+            task.add_done_callback(lambda task: self._decided(pair, task))
         task = self._deciding[pair]
         try:
             outcome = await asyncio.shield(task)
@@ -135,6 +146,11 @@ class VerifierPool:
             if task.cancelled():  # by close(), not our caller
                 raise RuntimeError("the pool is closed") from None
             raise
+
+    def _decided(self, pair: tuple[str, str], task: asyncio.Task[Outcome]) -> None:
+        del self._deciding[pair]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody may be left
 
     def _cheap(self, gold: str, answer: str) -> Outcome | None:
         outcome = compare(gold, answer)
