@@ -327,6 +327,7 @@ def _student(
         majority_at=[k for k in spec.evaluation.majority_at if k <= samples],
         confidence=spec.evaluation.confidence,
         verification=spec.curation.verification,
+        trust_remote_code=spec.student.trust_remote_code,
     )
     # The base was asked as often as `evaluation.samples` says; with fewer samples there is nothing to compare with.
     base = {} if subset else measured

@@ -175,6 +175,8 @@ class EvaluateParams(Model):
     """Coverage of the intervals."""
     verification: VerificationSpec
     """How responses are judged."""
+    trust_remote_code: bool = later(False)
+    """Run Python code that comes with the student."""
 
 
 class DecideParams(Model):

@@ -69,7 +69,8 @@ class JudgeSpec(Model):
     max_tokens: int = Field(default=2048, ge=1, le=65536)
     """Tokens the judge may spend on one verdict, thinking included."""
     attempts: int = Field(default=4, ge=1, le=20)
-    """Requests per verdict before it is given up. Only overload, server errors and lost connections are tried again."""
+    """Requests per verdict before the stage ends and is started again later. Only overload, server errors and lost
+    connections are tried again; a key, address or model that is wrong fails the job at once."""
 
     rules: ClassVar = (Rule("!has(self.endpoint.tokensPerMinute)", "endpoint.tokensPerMinute is not kept for a judge"),)
 

@@ -34,8 +34,8 @@ EPILOG = """
 
 [bold]Exit codes[/bold]
 
-  0    done
-  1    failed
+  0    done; of status and traces: shown, whatever became of the job
+  1    a stage failed, or the job's limit of tries or time was reached
   2    wrong usage
   3    does not fit into memory (plan)
   65   something you gave is wrong; trying again cannot help

@@ -35,6 +35,8 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
         console.print(Text.assemble(("! ", "yellow"), warning), soft_wrap=not console.is_terminal)
     if forecast.warnings:
         console.print()
+    if text := endpoint_bill(forecast):
+        console.print(text, soft_wrap=not console.is_terminal)
     console.print(_sum(forecast))
     console.print(ASSUMPTIONS, style="dim")
     console.print()
@@ -45,18 +47,25 @@ def _stages(forecast: Forecast) -> Table:
     for number, stage in enumerate(forecast.stages):
         needs = "all before" if number > 2 and len(stage.needs) == number else " ".join(stage.needs)
         duration = None if stage.reused else stage.duration
-        wall = duration.wall_seconds if duration else None if stage.reused else stage.limited_seconds
         table.add_row(
             stage.name,
             Text(needs, style="dim"),
             _result(stage),
-            f"{stage.gpus} x {stage.gpu}" if stage.gpus else "CPU",
+            "endpoint" if stage.endpoint else f"{stage.gpus} x {stage.gpu}" if stage.gpus else "CPU",
             Text("done", style="dim") if stage.reused else _tokens(stage),
-            human_time(wall) if wall else "",
+            "" if stage.reused else _wall(stage),
             f"{duration.gpu_seconds / 3600:.1f}" if duration else "",
             money(stage.cost) if stage.cost is not None and not stage.reused else "",
         )
     return table
+
+
+def _wall(stage: StageForecast) -> str:
+    if stage.duration:
+        return human_time(stage.duration.wall_seconds)
+    if stage.endpoint:
+        return f"from {human_time(stage.limited_seconds)}" if stage.limited_seconds else "as it answers"
+    return ""
 
 
 def _result(stage: StageForecast) -> Text:
@@ -111,6 +120,8 @@ def _sum(forecast: Forecast) -> Text:
         wall = sum(stage.duration.wall_seconds for stage in todo if stage.duration)
         text.append(f", about {forecast.gpu_seconds / 3600:.3g} GPU hours in {human_time(wall)}")
         maybe = sum(stage.duration.gpu_seconds for stage in todo if stage.duration and stage.maybe)
+        if any(stage.endpoint for stage in todo):
+            text.append(" (the endpoint's time not counted)")
         if maybe:
             text.append(f"; {maybe / 3600:.3g} of the GPU hours only if the rounds before decide nothing")
     if forecast.cost is not None:
@@ -118,6 +129,21 @@ def _sum(forecast: Forecast) -> Text:
     if not forecast.fits_memory:
         text.append(" - does not fit into memory", style="bold red")
     return text
+
+
+def endpoint_bill(forecast: Forecast) -> str:
+    """The tokens that endpoints are to be asked for, and what their time depends on; empty without endpoints."""
+    stages = [stage for stage in forecast.stages if stage.endpoint and stage.tokens and not stage.reused]
+    if not stages:
+        return ""
+    prompt = human_count(sum(stage.tokens.prompt for stage in stages if stage.tokens))
+    drawn = human_count(sum(stage.tokens.completion for stage in stages if stage.tokens))
+    limited = any(stage.limited_seconds for stage in stages)
+    pace = "its pace and its rate limits" + (", of which the manifest's are counted" if limited else "")
+    return (
+        f"endpoint: about {prompt} prompt tokens and {drawn} completion tokens, at its owner's price, which no cost "
+        f"here includes; the time depends on {pace}"
+    )
 
 
 def _table(*headings: str) -> Table:
@@ -173,6 +199,7 @@ def _stage_data(stage: StageForecast) -> dict[str, Any]:
         "reused": stage.reused,
         "maybe": stage.maybe,
         "role": stage.role,
+        "endpoint": stage.endpoint,
         "gpus": stage.gpus,
         "requests": tokens.requests if tokens else None,
         "promptTokens": tokens.prompt if tokens else None,
@@ -180,7 +207,8 @@ def _stage_data(stage: StageForecast) -> dict[str, Any]:
         "trainingTokens": tokens.training if tokens else None,
         "steps": tokens.steps if tokens else None,
         "gpuSeconds": duration.gpu_seconds if duration else None,
-        "wallSeconds": duration.wall_seconds if duration else stage.limited_seconds,
+        "wallSeconds": duration.wall_seconds if duration else None,
+        "leastWallSeconds": stage.limited_seconds,
         "cost": stage.cost,
     }
 

@@ -104,7 +104,10 @@ def _report(ended: Ended, console: Console, quiet: bool) -> None:
 
 def run_command(
     manifest: Annotated[
-        Path, typer.Argument(help="YAML file with a DistillationJob or a TeacherProbe.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            metavar="FILE", help="YAML file with a DistillationJob or a TeacherProbe.", exists=True, dir_okay=False
+        ),
     ],
     root: Annotated[Path, typer.Option(help="Folder that keeps stages, results and states.")] = DEFAULT_ROOT,
     parallel: Annotated[int, typer.Option(min=1, help="Stages that may run at once; each may use every GPU.")] = 1,
@@ -116,12 +119,12 @@ def run_command(
 ) -> None:
     """Run a job or a probe on this machine, or go on with it.
 
-    Every stage leaves its result in ROOT under a name made of its parameters and inputs. What is there already is
-    used again, also by other jobs: after an interruption, a failure or a change of the manifest only the rest is
-    done. Ctrl-C stops cleanly, a second one at once.
+    Every stage leaves its result in the folder --root under a name made of its parameters and inputs. What is there
+    already is used again, also by other jobs: after an interruption, a failure or a change of the manifest only the
+    rest is done. Ctrl-C stops cleanly, a second one at once.
 
-    Exit codes: 0 complete; 1 failed; 2 wrong usage; 65 the manifest, or something it names, is wrong; 75 something
-    outside failed, try again later; 130 interrupted or suspended, run again to go on.
+    Exit codes: 0 complete; 1 a stage failed; 2 wrong usage; 65 the manifest, or something it names, is wrong; 75
+    something outside failed, try again later; 130 interrupted or suspended, run again to go on.
     """
     settings = Settings(slots=parallel)
     raise typer.Exit(run(manifest, root, settings=settings, color=not no_color, quiet=quiet, as_json=as_json))

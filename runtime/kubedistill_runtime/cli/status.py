@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kubedistill_api.status import DONE, JobStatus, StageStatus
 from kubedistill_runtime.cli.live import console_of, remark
 from kubedistill_runtime.cli.summary import percent, print_summary
+from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.local.workspace import DEFAULT_ROOT, JobFolder, workspaces
 
-EXIT_NOT_FOUND = 1
 
-
-def status(root: Path = DEFAULT_ROOT, name: str | None = None, *, color: bool = True, as_json: bool = False) -> int:
-    """Prints the jobs below `root`, or the ones of a name; returns the exit code."""
+def status(root: Path = DEFAULT_ROOT, name: str | None = None, *, color: bool = True, as_json: bool = False) -> None:
+    """Prints the jobs below `root`, or the ones of a name. Raises BadInput where there is none of that name."""
     console = console_of(color=color)
     folders = [folder for workspace in workspaces(root) for folder in workspace.jobs()]
     found = [(folder, state) for folder in folders if name in (None, folder.name) and (state := folder.read_status())]
+    if not found and name is not None:
+        known = ", ".join(sorted({folder.name for folder in folders})) or "none"
+        raise BadInput(f"no job or probe {name} in {root} (there: {known})")
     if as_json:
         items = [_as_data(folder, state) for folder, state in found]
         print(json.dumps(items, indent=1))
@@ -32,13 +33,8 @@ def status(root: Path = DEFAULT_ROOT, name: str | None = None, *, color: bool = 
                 console.print("no run is at it: run its manifest again to go on")
     elif found:
         console.print(_table(found))
-    if not found and name is not None:
-        known = ", ".join(sorted({folder.name for folder in folders})) or "none"
-        Console(stderr=True).print(f"error: no job {name} in {root} (there: {known})", markup=False, highlight=False)
-        return EXIT_NOT_FOUND
     if not found and not as_json:
         console.print(f"no jobs in {root}", markup=False, highlight=False)
-    return 0
 
 
 def is_abandoned(folder: JobFolder, state: JobStatus) -> bool:
@@ -86,6 +82,8 @@ def status_command(
 ) -> None:
     """Show how far the jobs and probes of this machine are, and what came out.
 
-    Exit codes: 0 shown; 1 no job of this name; 2 wrong usage.
+    A failed job is shown with its reason, like any other; `kubedistill run` is what ends with the code of the failure.
+
+    Exit codes: 0 shown, whatever the state; 2 wrong usage; 65 no job or probe of this name.
     """
-    raise typer.Exit(status(root, name, color=not no_color, as_json=as_json))
+    status(root, name, color=not no_color, as_json=as_json)

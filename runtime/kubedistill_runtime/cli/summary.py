@@ -1,6 +1,7 @@
 """What a job came to: the funnel, the scores, the times, and where things lie."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -25,9 +26,7 @@ def print_summary(console: Console, name: str, status: JobStatus) -> None:
 
 def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableType]:
     style = STYLES.get(status.phase, "bold")
-    worked = sum(elapsed(stage) for stage in status.stages if stage.state == "Succeeded" and not stage.reused)
-    took = f", {duration(worked)} of work" if worked else ""
-    yield f"[{style}]{escape(name)}: {status.phase}[/]{took}"
+    yield f"[{style}]{escape(name)}: {status.phase}[/]{times(status)}"
     for condition in status.conditions:
         shown = condition.type in ("Failed", "Suspended") and condition.status == "True"
         if shown and condition.message:
@@ -50,6 +49,21 @@ def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableT
         for label, uri in (("model", status.result.model_uri), ("report", status.result.report_uri)):
             if uri:
                 yield f"{label:<9} {escape(shown_path(uri))}"
+
+
+def times(status: JobStatus) -> str:
+    """`, 2 min 10 s from start to end, 3 min 05 s in stages`; empty before the first start.
+
+    The first is the clock's, pauses and waiting included; the second is the sum over the stages that this job ran,
+    which may overlap.
+    """
+    if status.start_time is None:
+        return ""
+    end = status.completion_time
+    wall = ((end or datetime.now(UTC)) - status.start_time).total_seconds()
+    worked = sum(elapsed(stage) for stage in status.stages if stage.state == "Succeeded" and not stage.reused)
+    inside = f", {duration(worked)} in stages" if worked else ""
+    return f", {duration(wall)} {'from start to end' if end else 'since the start'}{inside}"
 
 
 def funnel(corpus: CorpusStatus) -> str:

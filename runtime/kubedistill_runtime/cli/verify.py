@@ -24,12 +24,20 @@ def verify_command(
     workers: Annotated[int | None, typer.Option(help="Verdicts at a time. Default: one for each core.", min=1)] = None,
     spec: Annotated[
         Path | None,
-        typer.Option(help="YAML like spec.curation.verification of a job; for a judge.", exists=True, dir_okay=False),
+        typer.Option(
+            help="YAML with the fields of a job's spec.curation.verification; needed for a judge model.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
-    timeout_seconds: Annotated[float | None, typer.Option(help="CPU seconds of one math comparison.")] = None,
-    cpu_seconds: Annotated[float | None, typer.Option(help="CPU seconds of one test of a program.")] = None,
-    wall_seconds: Annotated[float | None, typer.Option(help="Wall clock of one test of a program.")] = None,
-    memory_mib: Annotated[int | None, typer.Option(help="Memory of a program.")] = None,
+    timeout_seconds: Annotated[
+        float | None, typer.Option(help="CPU seconds of one math comparison. Default: the spec's, or 10.")
+    ] = None,
+    cpu_seconds: Annotated[
+        float | None, typer.Option(help="CPU seconds of one test of a program. Default: the spec's, or 6.")
+    ] = None,
+    wall_seconds: Annotated[float | None, typer.Option(help="Seconds of wall clock of one test of a program.")] = None,
+    memory_mib: Annotated[int | None, typer.Option(help="MiB of memory of a program.")] = None,
 ) -> None:
     """Judge responses: math answers and chosen letters against gold answers, programs against tests.
 
@@ -52,7 +60,8 @@ def verify_command(
       kubedistill verify -i responses.jsonl -o verdicts.jsonl
       kubedistill verify -i programs.jsonl -o verdicts.jsonl --cpu-seconds 10
 
-    [bold]Exit codes[/bold]: 0 every row has its verdict; 65 a file or an option is wrong; 75 the disk is full.
+    [bold]Exit codes[/bold]: 0 every row has its verdict; 65 a file, an option or the judge's key or model is wrong; 75
+    the disk is full, or the judge does not answer.
     """
     limits = {"cpuSeconds": cpu_seconds, "wallSeconds": wall_seconds, "memoryMib": memory_mib}
     rules = _rules(spec, {"timeoutSeconds": timeout_seconds}, limits)

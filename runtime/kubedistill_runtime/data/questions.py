@@ -21,7 +21,7 @@ from kubedistill_runtime.data.options import letter_of, lettered, list_of, shuff
 from kubedistill_runtime.data.rows import Row, read_rows
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.verify.choice import check_letter
-from kubedistill_runtime.verify.math import check_gold, compare
+from kubedistill_runtime.verify.math import MAX_WORDS, check_gold, compare, words_in_a_row
 
 Reason = Literal[
     "no_id",
@@ -30,12 +30,13 @@ Reason = Literal[
     "empty_gold",
     "bad_gold",
     "bad_tests",
+    "prose_gold",
     "duplicate",
     "contradicting_gold",
     "contaminated",
 ]
 UNUSABLE: frozenset[Reason] = frozenset({"no_id", "empty_prompt", "bad_prompt", "empty_gold", "bad_gold", "bad_tests"})
-"""Reasons that speak against the source or its field mapping."""
+"""Reasons that speak against the source or its field mapping. Golds in prose do not: many sets have some."""
 
 MAX_UNUSABLE = 0.5
 """A source of which more than this share is unusable was mapped wrongly."""
@@ -91,6 +92,7 @@ def load_source(
     lacks a column, or is mostly unusable; the last one at its end.
     """
     checked = getattr(verification, source.domain) != "off"
+    judged = verification.judge is not None
     needed = _needed(source.fields, source.domain, checked)
     columns = [name.partition(".")[0] for name in needed.values()]
     rows = read_rows(source, where, list(dict.fromkeys(columns)))
@@ -101,10 +103,11 @@ def load_source(
     for number, row in enumerate(chain(head, rows)):
         count += 1
         try:
-            yield _question(row, source, index, number, checked)
+            yield _question(row, source, index, number, checked, judged)
         except _Unusable as problem:
             drop = Drop(index, number, None, problem.reason, problem.detail)
-            unusable.append(drop)
+            if drop.reason in UNUSABLE:
+                unusable.append(drop)
             yield drop
     if len(unusable) > MAX_UNUSABLE * count:
         _refuse(unusable, count, source, where)
@@ -199,7 +202,7 @@ def _has(row: Row, column: str) -> bool:
     return True
 
 
-def _question(row: Row, source: QuestionSource, index: int, number: int, checked: bool) -> Question:
+def _question(row: Row, source: QuestionSource, index: int, number: int, checked: bool, judged: bool) -> Question:
     question = _prompt(row, source.fields.prompt)
     gold = tests = None
     if source.domain == "code":
@@ -207,7 +210,7 @@ def _question(row: Row, source: QuestionSource, index: int, number: int, checked
     elif source.domain == "choice" and source.fields.options:
         question, gold = _with_options(question, row, source.fields)
     else:
-        gold = _gold(row, source.fields.answer, checked, source.domain)
+        gold = _gold(row, source.fields.answer, checked, judged, source.domain)
     if source.fields.id:
         identity = _text(_optional(row, source.fields.id))
         if not identity:
@@ -241,7 +244,7 @@ def _prompt(row: Row, column: str) -> str:
     return text
 
 
-def _gold(row: Row, column: str, checked: bool, domain: str) -> str | None:
+def _gold(row: Row, column: str, checked: bool, judged: bool, domain: str) -> str | None:
     value = _optional(row, column)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -252,7 +255,9 @@ def _gold(row: Row, column: str, checked: bool, domain: str) -> str | None:
         raise _Unusable("bad_gold", f"{column} is a {type(value).__name__}, not one answer")
     if not gold:
         raise _Unusable("empty_gold", f"{column} is empty")
-    problem = check_letter(gold) if domain == "choice" else check_gold(gold)
+    problem = check_letter(gold) if domain == "choice" else check_gold(gold, judged=judged)
+    if problem and domain == "math" and words_in_a_row(gold) > MAX_WORDS:
+        raise _Unusable("prose_gold", f"{column}: {problem}")
     if problem:
         raise _Unusable("bad_gold", problem)
     return gold

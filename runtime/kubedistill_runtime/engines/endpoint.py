@@ -18,6 +18,7 @@ from kubedistill_api.data import EndpointSource
 from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion, EngineStats, FinishReason, Request
 from kubedistill_runtime.engines.rate import RateLimit
 from kubedistill_runtime.errors import BadInput, TryAgain
+from kubedistill_runtime.retry_after import retry_after
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 LONGEST_RETRY_AFTER_S = 600.0
 """A server that wants to be left alone for longer than this is not waited for."""
 CONNECT_S = 30.0
+MODELS_S = 60.0
+"""Seconds for the list of models, which no generation has to be waited for: what is dead is found out at the start."""
 REFUSALS = 8
 """Requests refused before any was answered that mean that all will be."""
 CHARS_PER_TOKEN = 4
@@ -93,12 +96,10 @@ class Endpoint:
                     f"{self._field}.apiKeySecretRef: the environment has no {reference.key}; set it to the API key"
                 )
             headers["Authorization"] = f"Bearer {key}"
-        # Reasoning takes long: what matters is whether bytes come, not how long it takes in all.
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_S, sock_read=float(self._source.timeout_seconds)
-        )
         self._session = aiohttp.ClientSession(
-            headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=self._source.max_concurrent)
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=self._source.max_concurrent),
+            trust_env=True,  # HTTP_PROXY, HTTPS_PROXY, NO_PROXY
         )
         try:
             models = await self._again(self._models)
@@ -198,7 +199,7 @@ class Endpoint:
             ) from None
 
     async def _models(self) -> list[dict[str, Any]]:
-        status, body = await self._call("GET", "models", None)
+        status, body = await self._call("GET", "models", None, min(MODELS_S, self._source.timeout_seconds))
         if status == 404 or not isinstance(body, dict):
             return []  # not every server lists its models
         models = body.get("data")
@@ -220,7 +221,7 @@ class Endpoint:
             body["top_k"] = draw.top_k  # not OpenAI's, but what most servers call it
         if self._is_vllm:
             body["return_token_ids"] = True
-        status, answer = await self._call("POST", "chat/completions", body)
+        status, answer = await self._call("POST", "chat/completions", body, self._source.timeout_seconds)
         if status == 404:
             raise BadInput(
                 f"{self._field}: {self._source.url} has no model {self._source.model!r}, or is not the address up to "
@@ -236,18 +237,22 @@ class Endpoint:
             self._tokens.settle(completion.prompt_tokens + completion.completion_tokens - expected)
         return completion
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None, silence_s: float) -> tuple[int, Any]:
+        """Status and answer; given up when nothing arrived for `silence_s`."""
         assert self._session is not None
+        # Reasoning takes long: what matters is whether bytes come, not how long it takes in all. A server that does not
+        # stream sends none before the end, so `timeoutSeconds` must cover a whole response there.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
         url = f"{self._source.url.rstrip('/')}/{path}"
         try:
-            async with self._session.request(method, url, json=body) as response:
+            async with self._session.request(method, url, json=body, timeout=timeout) as response:
                 if response.status in (401, 403):
                     raise BadInput(
                         f"{self._field}.apiKeySecretRef: {self._source.url} does not accept the key "
                         f"(status {response.status}); set the Secret's key to a valid one"
                     )
                 if response.status in AGAIN:
-                    after = _retry_after(response.headers.get("Retry-After"))
+                    after = retry_after(response.headers.get("Retry-After"))
                     raise _Retry(f"status {response.status}: {(await response.text())[:200]}", after)
                 text = await response.text()
                 try:
@@ -258,7 +263,7 @@ class Endpoint:
                     raise _Retry(f"an answer that is not JSON: {text[:200]}") from None
         except TimeoutError as error:
             hung = not isinstance(error, aiohttp.ConnectionTimeoutError)
-            waited = self._source.timeout_seconds if hung else CONNECT_S
+            waited = silence_s if hung else CONNECT_S
             raise _Retry(f"nothing arrived for {waited:.0f} s", timeout=hung) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Retry(f"{type(error).__name__}: {error}") from error
@@ -272,14 +277,6 @@ class Endpoint:
         waits = [limit.take(amount, now) for limit, amount in ((self._requests, 1), (self._tokens, tokens)) if limit]
         if waits and max(waits) > 0:
             await asyncio.sleep(max(waits))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds; None for a date or nonsense, for which the own waiting times do."""
-    try:
-        return max(0.0, float(value)) if value else None
-    except ValueError:
-        return None
 
 
 def _message(answer: Any) -> str:

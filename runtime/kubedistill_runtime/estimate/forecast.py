@@ -43,6 +43,8 @@ class StageForecast:
     gpu: str
     tokens: Tokens | None = None
     duration: Duration | None = None
+    endpoint: bool = False
+    """Somebody else serves the model: it is paid by tokens, if at all, and its pace is not known here."""
     limited_seconds: float | None = None
     """At least so long by an endpoint's rate limits."""
     cost: float | None = None
@@ -193,7 +195,8 @@ class _Forecaster:
         if endpoint or params.model is None:
             limits = (endpoint.requests_per_minute, endpoint.tokens_per_minute) if endpoint else (None, None)
             # The pods of an endpoint's client need no GPU, whatever the role has.
-            return replace(stage, tokens=drawn, gpus=0, limited_seconds=rate_limited(drawn, *limits))
+            limited = rate_limited(drawn, *limits)
+            return replace(stage, tokens=drawn, gpus=0, endpoint=True, limited_seconds=limited)
         where = "spec.teacher" if isinstance(self._resource, DistillationJob) else _candidate(self._resource, node.name)
         return self._serve(stage, params.engine, drawn, role, sampling.max_tokens, params.model, where)
 

@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.data import EngineSpec, SamplingSpec
+from kubedistill_api.data import SamplingSpec
+from kubedistill_api.stage import EvaluateParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.traces import RESULTS, TraceStore
 from kubedistill_runtime.sampling.draw import Drawing, Drawn, Model, Question, Tally
@@ -17,13 +18,7 @@ RESULTS_PARTS = "results"
 RESULTS_KEY = ("benchmark", "question_id", "sample_index")
 
 
-def score_on_benchmarks(
-    context: StageContext,
-    model_path: Path,
-    engine: EngineSpec,
-    sampling: SamplingSpec,
-    verification: VerificationSpec,
-) -> Path:
+def score_on_benchmarks(context: StageContext, model_path: Path, params: EvaluateParams) -> Path:
     """Draws and judges the answers of the model in a folder to prepare's benchmarks; returns results.parquet.
 
     Every question is asked with the same seeds for every model. Started again, it goes on where it was.
@@ -33,9 +28,10 @@ def score_on_benchmarks(
         return path
     context.progress(0, None, "traces", "starting the engines", force=True)
     questions = benchmark_questions(context)
-    wanted = [Wanted([question.prompt for question in questions], sampling.max_tokens)]
-    with serving(model_path, engine, context.spec.role, wanted) as served:
-        asyncio.run(_score(context, served, questions, sampling, verification))
+    wanted = [Wanted([question.prompt for question in questions], params.evaluation.max_tokens)]
+    trust = params.trust_remote_code
+    with serving(model_path, params.engine, context.spec.role, wanted, trust_remote_code=trust) as served:
+        asyncio.run(_score(context, served, questions, params.evaluation, params.verification))
     return path
 
 

@@ -142,7 +142,7 @@ class Drawing:
     async def run(self) -> Tally:
         """Returns when every question is decided and every record is durable.
 
-        Raises BadInput or TryAgain, of the engine or of the disk; what was recorded by then stays.
+        Raises BadInput or TryAgain, of the engine, of a judge model or of the disk; what was recorded by then stays.
         """
         self._started = time.monotonic()
         self._report(force=True)

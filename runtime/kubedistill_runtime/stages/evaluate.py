@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kubedistill_api.data import EngineSpec, SamplingSpec
 from kubedistill_api.stage import EvaluateParams, StageResult
 from kubedistill_api.status import Usage
-from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.evaluate.results import Answers, read_answers
 from kubedistill_runtime.evaluate.scores import score
@@ -17,7 +15,7 @@ from kubedistill_runtime.stages.context import StageContext
 
 SCORES_FILE = "scores.json"
 
-Draw = Callable[[StageContext, Path, EngineSpec, SamplingSpec, VerificationSpec], Path]
+Draw = Callable[[StageContext, Path, EvaluateParams], Path]
 """Draws and judges the answers of the model in a folder; returns results.parquet in the stage's folder."""
 
 
@@ -31,7 +29,7 @@ def run(context: StageContext, params: EvaluateParams) -> StageResult:
 def evaluate(context: StageContext, params: EvaluateParams, draw: Draw) -> StageResult:
     """`run` with the engine as a parameter."""
     model = context.artifact("train", "model")
-    results = draw(context, model, params.engine, params.evaluation, params.verification)
+    results = draw(context, model, params)
     samples = params.evaluation.samples
     questions, domains = _questions(context)
     voting = domains if params.majority_at else None

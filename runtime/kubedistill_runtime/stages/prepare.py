@@ -17,6 +17,7 @@ from kubedistill_runtime.data.questions import Drop, Question, load_source, with
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.stages.context import StageContext
+from kubedistill_runtime.verify.math import words_in_a_row
 
 QUESTIONS = pa.schema(
     [
@@ -60,7 +61,8 @@ def run(context: StageContext, params: PrepareParams) -> StageResult:
     write_atomically(path, "".join(drop.json() + "\n" for drop in drops).encode())
     if not questions:
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise BadInput(f"spec.questions: none of {rows_read} rows is left ({counts}); {path} names each")
+        example = f", the first: row {drops[0].row}: {drops[0].detail}" if drops else ""
+        raise BadInput(f"spec.questions: none of {rows_read} rows is left ({counts}); {path} names each{example}")
     benchmark_table = [{**asdict(q), "benchmark": name} for name, group in benchmarks.items() for q in group]
     outputs = {
         "questions": _write(context.folder / "questions.parquet", map(asdict, questions), QUESTIONS),
@@ -75,6 +77,7 @@ def run(context: StageContext, params: PrepareParams) -> StageResult:
             **dict.fromkeys(("duplicate", "contradicting_gold", "contaminated"), 0),
             **dict(sorted(reasons.items())),
             **{f"overlap_{name}": overlaps[name] for name in benchmarks},
+            "golds_in_words": sum(map(_in_words, questions)),
             "questions": len(questions),
             "benchmark_rows_read": benchmark_rows,
             "benchmark_dropped": len(benchmark_drops),
@@ -133,6 +136,11 @@ def _load_benchmarks(
         if not loaded[benchmark.name]:
             raise BadInput(f"{where[index]}: none of its rows is left; {dropped[0].reason}: {dropped[0].detail}")
     return loaded, drops
+
+
+def _in_words(question: Question) -> bool:
+    """Whether answers are compared with the gold letter by letter."""
+    return question.domain == "math" and question.gold is not None and words_in_a_row(question.gold) > 0
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Path:

@@ -40,7 +40,13 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     student = Path(model_path(params.model))
     context.progress(0, None, "steps", "encoding the corpus", force=True)
     corpus, as_drawn = _encode(context, params, student)
-    job = TrainJob(model_path=student, corpus_path=corpus, output_dir=context.folder, training=params.training)
+    job = TrainJob(
+        model_path=student,
+        trust_remote_code=params.model.trust_remote_code,
+        corpus_path=corpus,
+        output_dir=context.folder,
+        training=params.training,
+    )
     job_file = context.folder / JOB_FILE
     write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
     context.progress(0, None, "steps", "loading the trainer", force=True)

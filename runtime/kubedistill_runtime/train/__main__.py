@@ -32,7 +32,7 @@ def launch(job_file: str, options: list[str]) -> int:
         # Found out here, wrong input is one clear line instead of one for each process.
         job = read_job(Path(job_file))
         if not job.summary_path.exists():
-            read_corpus(job, read_config(job.model_path))
+            read_corpus(job, read_config(job.model_path, trust_remote_code=job.trust_remote_code))
     except BadInput as error:
         print(f"bad input: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from kubedistill_api.training import LoraSpec
+from kubedistill_runtime.train.job import TrainJob
 from kubedistill_runtime.train.lora import merge_adapters
 from kubedistill_runtime.train.model import empty_model, load_model
 from kubedistill_runtime.train.parallel import World
@@ -38,14 +38,14 @@ def export_dtype(config: Any) -> torch.dtype:
     return named or torch.bfloat16
 
 
-def export_model(
-    model: Any, config: Any, model_path: Path, out: Path, world: World, dtype: torch.dtype, lora: LoraSpec | None
-) -> None:
-    """Gathers the weights, one at a time, and writes `out` atomically on the first rank. All ranks must call it.
+def export_model(model: Any, config: Any, job: TrainJob, world: World, dtype: torch.dtype) -> None:
+    """Gathers the weights, one at a time, and writes the job's `model/` atomically on the first rank.
 
-    With LoRA only the adapters are gathered: the base is read again, merged in fp32, and the adapters lie beside it in
-    `adapter/`. `dtype` is that of the weights written.
+    All ranks must call it. Code that comes with the model, where it is trusted, goes along. With LoRA only the adapters
+    are gathered: the base is read again, merged in fp32, and the adapters lie beside it in `adapter/`. `dtype` is that
+    of the weights written.
     """
+    lora, trust, out = job.training.lora, job.trust_remote_code, job.model_dir
     weights = _gather(model, world, None if lora else dtype)
     if not world.is_first:
         return
@@ -55,12 +55,14 @@ def export_model(
             shutil.rmtree(stale)
     temporary.mkdir(parents=True)
     if lora:
-        merged = merge_adapters(load_model(model_path, config, torch.float32), lora, weights, temporary / "adapter")
+        base = load_model(job.model_path, config, torch.float32, trust_remote_code=trust)
+        merged = merge_adapters(base, lora, weights, temporary / "adapter")
         merged.to(dtype).save_pretrained(temporary, max_shard_size=SHARD_SIZE)
     else:
-        empty_model(config, dtype).save_pretrained(temporary, state_dict=weights, max_shard_size=SHARD_SIZE)
-    for pattern in COPIED:
-        for source in model_path.glob(pattern):
+        empty = empty_model(config, dtype, trust_remote_code=trust)
+        empty.save_pretrained(temporary, state_dict=weights, max_shard_size=SHARD_SIZE)
+    for pattern in (*COPIED, "*.py") if trust else COPIED:
+        for source in job.model_path.glob(pattern):
             if source.is_dir():
                 shutil.copytree(source, temporary / source.name, copy_function=shutil.copyfile)
             else:

@@ -30,6 +30,8 @@ class TrainJob(BaseModel):
     corpus_path: Path
     """A `.parquet` or `.jsonl` file, or a folder of them. Columns: `prompt_token_ids`, `response_token_ids`, and
     optionally `question_id` and `sample_index`, which fix the order."""
+    trust_remote_code: bool = False
+    """Run the Python code in the model's folder."""
     output_dir: Path
     """Gets `metrics.jsonl`, `checkpoints/`, `model/` and `summary.json`; shared by all processes."""
     training: TrainingSpec = TrainingSpec()

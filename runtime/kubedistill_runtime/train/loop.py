@@ -62,7 +62,8 @@ class Trainer:
     def __init__(self, job: TrainJob, world: World) -> None:
         spec = job.training
         self.job, self.world = job, world
-        self.config = read_config(job.model_path)
+        trust = job.trust_remote_code
+        self.config = read_config(job.model_path, trust_remote_code=trust)
         self.dataset = read_corpus(job, self.config)
         self.export_dtype = export_dtype(self.config)
         self.kernel: Kernel = choose_kernel(spec.attention, world.device)
@@ -72,9 +73,10 @@ class Trainer:
         dtype = compute_dtype(job, world.device)
         torch.manual_seed(spec.seed)
         if world.is_first:
-            self.model = load_model(job.model_path, self.config, "auto" if on_gpu else torch.float32)
+            dtype_loaded = "auto" if on_gpu else torch.float32
+            self.model = load_model(job.model_path, self.config, dtype_loaded, trust_remote_code=trust)
         else:
-            self.model = empty_model(self.config, dtype)
+            self.model = empty_model(self.config, dtype, trust_remote_code=trust)
         if spec.lora:
             add_adapters(self.model, spec.lora)
         self.model.train()
@@ -145,9 +147,7 @@ class Trainer:
     def export(self) -> None:
         """Writes the student as it is now to the job's `model/`."""
         job = self.job
-        export_model(
-            self.model, self.config, job.model_path, job.model_dir, self.world, self.export_dtype, job.training.lora
-        )
+        export_model(self.model, self.config, job, self.world, self.export_dtype)
 
     def _quadratic_cost(self) -> float:
         config = self.config

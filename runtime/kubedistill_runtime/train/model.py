@@ -19,16 +19,19 @@ PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose tokens see each other through attention alone. A state-space layer would leak between documents."""
 
 
-def read_config(model_path: Path) -> Any:
-    """The model's configuration, set to packed attention. Raises BadInput for a folder that holds no causal LM."""
+def read_config(model_path: Path, *, trust_remote_code: bool = False) -> Any:
+    """The model's configuration. Raises BadInput for a folder without a causal LM, or with code that is not trusted.
+
+    Here as in the other functions, trust_remote_code runs Python code that lies in the model's folder.
+    """
     from transformers import AutoConfig
 
     if not (model_path / "config.json").is_file():
         raise BadInput(f"model {model_path}: no config.json; expected a Hugging Face model folder")
     try:
-        config = AutoConfig.from_pretrained(model_path)
+        config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     except ValueError as error:
-        raise BadInput(f"model {model_path}: {str(error).splitlines()[0]}") from error
+        raise _unusable(model_path, error, trust_remote_code) from error
     kinds = set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS
     if kinds:
         raise BadInput(f"model {model_path}: layers of type {', '.join(sorted(kinds))} cannot be trained packed")
@@ -45,25 +48,40 @@ def end_of_sequence_ids(model_path: Path) -> frozenset[int]:
     return frozenset(ids)
 
 
-def load_model(model_path: Path, config: Any, dtype: torch.dtype | str) -> Any:
+def load_model(model_path: Path, config: Any, dtype: torch.dtype | str, *, trust_remote_code: bool = False) -> Any:
     """The pretrained model on the CPU. Raises BadInput where transformers cannot make one of the folder."""
     from transformers import AutoModelForCausalLM
 
     register()
     try:
-        model = AutoModelForCausalLM.from_pretrained(model_path, config=config, dtype=dtype, attn_implementation=NAME)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_path, config=config, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
+        )
     except (ValueError, OSError) as error:
-        raise BadInput(f"model {model_path}: {str(error).splitlines()[0]}") from error
+        raise _unusable(model_path, error, trust_remote_code) from error
     return checked(model)
 
 
-def empty_model(config: Any, dtype: torch.dtype) -> Any:
+def empty_model(config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """The same model without weights, on the meta device."""
     from transformers import AutoModelForCausalLM
 
     register()
     with torch.device("meta"):
-        return checked(AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=NAME))
+        return checked(
+            AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
+            )
+        )
+
+
+def _unusable(model_path: Path, error: Exception, trust_remote_code: bool) -> BadInput:
+    if not trust_remote_code and "trust_remote_code" in str(error):
+        return BadInput(
+            f"model {model_path}: it comes with code of its own; set spec.student.trustRemoteCode: true if you trust "
+            "its owner"
+        )
+    return BadInput(f"model {model_path}: {str(error).splitlines()[0]}")
 
 
 def checked(model: Any) -> Any:

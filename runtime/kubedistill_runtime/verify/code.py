@@ -22,10 +22,11 @@ MAX_SOURCE = 1 << 18
 """Characters of a program."""
 
 _FENCE = re.compile(r"^(?P<before>[^\n`~]*)(?P<ticks>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*$", re.MULTILINE)
-_LANGUAGES: dict[str, Language] = {
-    **dict.fromkeys(("python", "python3", "py", "py3", "pypy", "pypy3"), "python"),
-    **dict.fromkeys(("cpp", "c++", "cc", "cxx", "cpp17", "cpp20", "c++17", "c++20"), "cpp"),
-}
+_LABELS: tuple[tuple[Language, re.Pattern[str]], ...] = (
+    ("python", re.compile(r"(?:python|py|pypy|cpython)[-_ ]?(?:[23](?:\.\d{1,2})*)?")),
+    ("cpp", re.compile(r"(?:c\+\+|cpp|cc|cxx|g\+\+|gnu\+\+)[-_ ]?(?:\d[\da-z])?")),
+)
+"""Languages with the standard or version that labels add, as in c++14, cpp2a or python3.11: all run under one."""
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTIONAL = re.compile(r"[.eE]")
 
@@ -44,15 +45,20 @@ def extract_program(response: str) -> Program | str:
     if section is None:
         return error or "no answer"
     blocks = _blocks(section)
-    labelled = [block for block in blocks if block[0] in _LANGUAGES]
+    labelled = [block for block in blocks if _language(block[0])]
     unlabelled = [block for block in blocks if not block[0]]
     if not labelled and not unlabelled:
         return "no closed code block: put the program between ```python and ```"
     label, source = (labelled or unlabelled)[-1]
     if len(source) > MAX_SOURCE:
         return f"the program has {len(source)} characters, at most {MAX_SOURCE} are run"
-    language = _LANGUAGES.get(label) or ("cpp" if re.search(r"^\s*#include\b", source, re.MULTILINE) else "python")
+    language = _language(label) or ("cpp" if re.search(r"^\s*#include\b", source, re.MULTILINE) else "python")
     return Program(language, source)
+
+
+def _language(label: str) -> Language | None:
+    """The language that a block's label, in lower case, names; None for another one or none."""
+    return next((language for language, labels in _LABELS if labels.fullmatch(label)), None)
 
 
 def _blocks(section: str) -> list[tuple[str, str]]:
@@ -62,7 +68,7 @@ def _blocks(section: str) -> list[tuple[str, str]]:
     for fence in _FENCE.finditer(section):
         alone = not fence["before"].strip(" \t>-*0123456789.")
         if opened is None:
-            if alone or fence["language"].lower() in _LANGUAGES:
+            if alone or _language(fence["language"].lower()):
                 opened = fence
         elif alone and fence["ticks"].startswith(opened["ticks"]) and not fence["language"]:
             blocks.append((opened["language"].lower(), section[opened.end() + 1 : fence.start()]))

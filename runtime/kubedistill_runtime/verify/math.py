@@ -20,6 +20,9 @@ Symbolic = Callable[[NormalForm, NormalForm], Outcome]
 MAX_DEPTH = 4
 """Parts of parts of parts: points of a set of a list. Deeper nesting is not compared."""
 
+MAX_WORDS = 3
+"""Words that a gold may have in a row and still be an answer that is given in just these words."""
+
 _CHOICE = re.compile(r"\(?\s*(?P<letter>[A-Z])\s*\)?")
 _CHOSEN = re.compile(
     r"(?:(?:option|choice|answer)\s+)?(?:\(\s*(?P<a>[A-Za-z])\s*\)|(?P<b>[A-Za-z])\s*(?=[).:]|\Z))[).:]*(?P<rest>.*)",
@@ -28,6 +31,7 @@ _CHOSEN = re.compile(
 _LONE_LETTER = re.compile(r"(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])")
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in|lt|gt)(?![a-zA-Z])")
 _NAMED_SET = re.compile(r"\\(?:mathbb|emptyset|setminus|backslash|cup|cap)(?![a-zA-Z])")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z][a-zA-Z'-]*")
 _LETTER = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z]")
 
 
@@ -39,8 +43,13 @@ def compare(gold: str, answer: str, symbolic: Symbolic | None = None) -> Outcome
     return _compare(normal_form(gold), normal_form(answer), symbolic, 0)
 
 
-def check_gold(gold: str) -> str | None:
-    """Why a gold answer cannot be verified against; None where it can: boxed, it passes its own check."""
+def check_gold(gold: str, *, judged: bool = False) -> str | None:
+    """Why a gold answer cannot be verified against; None where it can.
+
+    Boxed, it must pass its own check. That proves nothing of words, which equal themselves whatever they say: a few of
+    them (`Evelyn`, `no solution`) are accepted and compared letter by letter; more are prose, for which only a judge
+    model (`judged`) can tell right answers from wrong ones.
+    """
     if not gold.strip():
         return "gold is empty: give the expected answer"
     if len(gold) > MAX_ANSWER:
@@ -50,8 +59,24 @@ def check_gold(gold: str) -> str | None:
     boxed = last_boxed(f"\\boxed{{{gold}}}")
     if boxed != gold:
         return f"gold {gold!r} does not survive in \\boxed{{}}: balance its braces"
+    if not judged and (words := words_in_a_row(gold)) > MAX_WORDS:
+        return (
+            f"gold {gold[:60]!r} is prose of {words} words, and without a judge model words are compared letter by "
+            "letter: give the final answer alone, use domain choice for a question with options, or set "
+            "verification.judge"
+        )
     outcome = compare(gold, boxed)
     return None if outcome is not None and outcome.equal else f"gold {gold!r} does not equal itself"
+
+
+def words_in_a_row(gold: str) -> int:
+    """Words of a gold that is compared letter by letter, or of its longest part; 0 for one that is mathematics."""
+    form = normal_form(gold)
+    if not form.wordy:
+        return 0
+    parts = structure(form)
+    texts = parts.parts if parts else (form.spaced,)
+    return max(len(_WORD.findall(text)) for text in texts)
 
 
 def _compare(gold: NormalForm, answer: NormalForm, symbolic: Symbolic | None, depth: int) -> Outcome | None:
@@ -63,16 +88,15 @@ def _compare(gold: NormalForm, answer: NormalForm, symbolic: Symbolic | None, de
         return None if symbolic is None else symbolic(_as_equation(gold), _as_equation(answer))
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return Outcome(None, "string", f"gold is in {gold.unit}, the answer in {answer.unit}")
-    if gold.text == answer.text:
+    if gold.percent != answer.percent and (outcome := _compare_percent(gold, answer)):
+        return outcome
+    if gold.text == answer.text or _same_with_unit(gold, answer):
         return Outcome(True, "string")
     if choice := _CHOICE.fullmatch(gold.spaced):
         return _compare_choice(choice["letter"], answer)
     left, right = rational(gold.spaced), rational(answer.spaced)
     if left is not None and right is not None:
-        equal = left == right
-        if not equal and gold.percent != answer.percent:
-            equal = left == right * 100 if gold.percent else left * 100 == right
-        return Outcome(equal, "rational")
+        return Outcome(left == right, "rational")
     parts, other = structure(gold), structure(answer)
     if parts is None and other is not None and other.kind == "list":
         parts = thousands_as_list(gold)
@@ -89,6 +113,26 @@ def _compare(gold: NormalForm, answer: NormalForm, symbolic: Symbolic | None, de
     if "=" in gold.text or "=" in answer.text:
         gold, answer = _as_equation(gold), _as_equation(answer)
     return symbolic(gold, answer)
+
+
+def _compare_percent(gold: NormalForm, answer: NormalForm) -> Outcome | None:
+    """A percentage and a bare number; None where one is no rational.
+
+    The bare number is a share, or else a number of percent whose sign was left out, as in answers to "what percentage":
+    50% is 0.5 and 50. As for math-verify, a number below 1 is a share and nothing else: 0.5% is not 0.5.
+    """
+    sign, bare = (gold, answer) if gold.percent else (answer, gold)
+    percent, number = rational(sign.spaced), rational(bare.spaced)
+    if percent is None or number is None:
+        return None
+    return Outcome(percent == 100 * number or (percent == number and abs(number) >= 1), "rational")
+
+
+def _same_with_unit(gold: NormalForm, answer: NormalForm) -> bool:
+    """Whether a unit of one letter, which reads as a variable, was typeset as text on one side only: 5 m^2."""
+    return any(
+        one.unit and not two.unit and two.text == one.text + one.unit for one, two in ((gold, answer), (answer, gold))
+    )
 
 
 def _as_equation(form: NormalForm) -> NormalForm:

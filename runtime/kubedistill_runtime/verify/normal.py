@@ -17,6 +17,7 @@ _UNICODE = str.maketrans(
         "≤": r"\le ",
         "≥": r"\ge ",
         "≠": r"\ne ",
+        "≈": r"\approx ",
         "±": r"\pm ",
         "∞": r"\infty ",
         "π": r"\pi ",
@@ -131,7 +132,13 @@ _NOT_UNITS = re.compile(
     "infty|half|halves|thirds?|hundred|thousand|million|billion|trillion|dozen|factorial|squared|cubed|choose|for|all|"
     "except|where|when|with|the"
 )
-_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
+_WORDS = re.compile(
+    r"(?<![\\a-zA-Z])(?:[a-zA-Z]{4,}|(?:yes|no|odd)(?![a-zA-Z])|[a-zA-Z]{2,} (?=[a-zA-Z]{2}))",
+    re.IGNORECASE,
+)
+"""What is no product of variables: four letters, a short answer that questions ask for, two words in a row."""
+_LABELS = re.compile(r"[A-Z]{3,}|[A-Z][a-z]{2,}")
+_ABOUT = re.compile(r"\A(?:(?:\\approx|\\simeq|\\thickapprox|about|approximately|roughly)(?![a-zA-Z])\s*)+")
 _INTEGER = re.compile(r"-?\d{1,64}")
 _SPACE_BETWEEN = re.compile(r"(?<=\d) (?=\d)|(?<=[a-zA-Z]) (?=[a-zA-Z])")
 _MARK = "\x00"
@@ -143,7 +150,8 @@ class NormalForm:
 
     text: for comparison; no spaces but those between two words or two digits. spaced: the same with its spaces, in
     which "1, 000" and "1,000" still differ. name: the left side of `x = ...`. unit: what followed the number. percent:
-    a percent sign followed it. wordy: the answer is words (from `\\text{}`, or plain), for which parsing has no sense.
+    a percent sign followed it. wordy: the answer is words (from `\\text{}`, or plain), or a row of three or more
+    capitals, such as points or options in their order: parsing has no sense for them.
     """
 
     text: str
@@ -163,7 +171,7 @@ def normal_form(raw: str) -> NormalForm:
     text = _DROPPED.sub("", text.replace("{,}", ",").replace(r"\$", "$"))
     text = _SPACES.sub(" ", text).strip()
     text = _MACRO.sub(lambda match: _MACROS[match[1]], text)
-    text = text.replace("**", "^")
+    text = _ABOUT.sub("", text.replace("**", "^"))
     text, unit = _without_unit(text.rstrip(" .,;"))
     text, words = _plain_text(text)
     if unit is None:
@@ -181,7 +189,9 @@ def normal_form(raw: str) -> NormalForm:
     if match := _BASE.match(text):
         text, unit = match[1], f"base {match[2] or match[3]}"
     text = text.removeprefix("+").strip()
-    wordy = any(word in text for word in words) or ("\\begin" not in text and bool(_LETTERS.search(text)))
+    wordy = any(word in text for word in words) or (
+        "\\begin" not in text and bool(_WORDS.search(text) or _LABELS.fullmatch(text))
+    )
     tight = _SPACE_BETWEEN.sub(_MARK, text).replace(" ", "").replace(_MARK, " ")
     return NormalForm(tight, text, name, unit, percent, wordy)
 

@@ -6,10 +6,11 @@ be killed. Equal pairs of gold and answer are decided once, also when they are a
 
 import asyncio
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Self
 
 from kubedistill_api.verification import VerificationSpec
@@ -37,7 +38,7 @@ class VerifierPool:
     """Judges items with `workers` child processes. For one event loop; use as an async context manager, or close it."""
 
     def __init__(self, spec: VerificationSpec, workers: int | None = None) -> None:
-        """workers: at work at a time; None: what the spec says, or one per core. Raises ValueError for a bad judge."""
+        """workers: at work at a time; None: what the spec says, or one per core. Raises BadInput for a bad judge."""
         self.spec = spec
         self._crew = Crew(workers or spec.workers or usable_cores(), spec.timeout_seconds)
         self._judge = Judge(spec.judge) if spec.judge else None
@@ -45,6 +46,13 @@ class VerifierPool:
         self._deciding: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
 
     async def __aenter__(self) -> Self:
+        """Raises BadInput where the judge does not accept the key."""
+        if self._judge:
+            try:
+                await self._judge.check()
+            except BaseException:
+                await self.close()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,8 +64,12 @@ class VerifierPool:
         return self._crew.about.get("code")
 
     async def verify(self, item: Item) -> Verdict:
-        """Judge one response. Raises VerifierUnavailable where nothing of its kind can be judged on this machine."""
-        started = time.perf_counter()
+        """Judge one response.
+
+        Raises VerifierUnavailable where nothing of its kind can be judged on this machine; of a judge model BadInput
+        where its key, address or name is wrong, and TryAgain where it does not answer: neither is a verdict.
+        """
+        started = perf_counter()
         if item.domain == "math":
             return await self._verify_math(item, started)
         if item.domain == "code":
@@ -96,9 +108,10 @@ class VerifierPool:
         answer = extract_answer(item.response)
         if answer.text is None:
             return _unjudged(answer.error, started)
+        found = perf_counter() - started
         outcome = await self._outcome(item.gold, answer.text)
         method = outcome.method if answer.found == "boxed" else f"{outcome.method}:{answer.found}"
-        return Verdict(outcome.equal is True, method, time.perf_counter() - started, outcome.error)
+        return Verdict(outcome.equal is True, method, found + outcome.seconds, outcome.error)
 
     def _verify_choice(self, item: Item, started: float) -> Verdict:
         if self.spec.choice == "off":
@@ -109,27 +122,35 @@ class VerifierPool:
         if choice.letter is None:
             return _unjudged(choice.error, started)
         method = "choice" if choice.found == "boxed" else f"choice:{choice.found}"
-        return Verdict(choice.letter == item.gold.strip().upper(), method, time.perf_counter() - started)
+        return Verdict(choice.letter == item.gold.strip().upper(), method, perf_counter() - started)
 
     async def _outcome(self, gold: str, answer: str) -> Outcome:
         pair = (gold, answer)
         if known := self._cache.get(pair):
             self._cache.move_to_end(pair)
             return known
+        started = perf_counter()
         if outcome := self._cheap(gold, answer):
             self._remember(pair, outcome)
-            return outcome
-        if pair not in self._deciding:
+            return replace(outcome, seconds=perf_counter() - started)
+        first = pair not in self._deciding
+        if first:
             task = asyncio.create_task(self._decide(gold, answer))
             self._deciding[pair] = task
-            task.add_done_callback(lambda _: self._deciding.pop(pair))
+            task.add_done_callback(lambda task: self._decided(pair, task))
         task = self._deciding[pair]
         try:
-            return await asyncio.shield(task)
+            outcome = await asyncio.shield(task)
+            return outcome if first else replace(outcome, seconds=0.0)
         except asyncio.CancelledError:
             if task.cancelled():  # by close(), not our caller
                 raise RuntimeError("the pool is closed") from None
             raise
+
+    def _decided(self, pair: tuple[str, str], task: asyncio.Task[Outcome]) -> None:
+        del self._deciding[pair]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody may be left
 
     def _cheap(self, gold: str, answer: str) -> Outcome | None:
         outcome = compare(gold, answer)
@@ -138,7 +159,9 @@ class VerifierPool:
     async def _decide(self, gold: str, answer: str) -> Outcome:
         outcome = compare(gold, answer) or await self._symbolic(gold, answer)
         if outcome.equal is None and self._judge:
+            spent = outcome.seconds
             outcome = await self._judge.compare(gold, answer)
+            outcome = replace(outcome, seconds=spent + outcome.seconds)
             if outcome.equal is None:
                 return outcome  # the judge may do better the next time
         if outcome.equal is None or outcome.error is None:
@@ -150,13 +173,13 @@ class VerifierPool:
         try:
             reply = await self._crew.ask("math", {"gold": gold, "answer": answer}, wall)
         except TimeoutError:
-            return Outcome(False, "math-verify", f"timed out after {wall:g} s")
+            return Outcome(False, "math-verify", f"timed out after {wall:g} s", wall)
         except WorkerCrashed as error:
             return Outcome(False, "math-verify", str(error))
-        return Outcome(reply["equal"], reply["method"], reply["error"])
+        return Outcome(reply["equal"], reply["method"], reply["error"], reply["seconds"])
 
     def _remember(self, pair: tuple[str, str], outcome: Outcome) -> None:
-        self._cache[pair] = outcome
+        self._cache[pair] = replace(outcome, seconds=0.0)
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
 
@@ -180,9 +203,9 @@ class VerifierPool:
         try:
             reply = await self._crew.ask("code", request, wall)
         except TimeoutError:
-            return Verdict(False, "tests", time.perf_counter() - started, f"timed out after {wall:g} s")
-        except WorkerCrashed as error:
-            return Verdict(False, "tests", time.perf_counter() - started, str(error))
+            return Verdict(False, "tests", wall, f"timed out after {wall:g} s")
+        except WorkerCrashed as error:  # what it spent went with it
+            return Verdict(False, "tests", 0.0, str(error))
         return Verdict(reply["correct"], "tests", reply["seconds"], reply["error"])
 
 
@@ -197,9 +220,9 @@ def usable_cores() -> int:
 
 
 def _unjudged(error: str | None, started: float) -> Verdict:
-    return Verdict(False, "none", time.perf_counter() - started, error)
+    return Verdict(False, "none", perf_counter() - started, error)
 
 
 def _well_formed(item: Item, started: float) -> Verdict:
     section, error = answer_section(item.response)
-    return Verdict(section is not None, "off", time.perf_counter() - started, error)
+    return Verdict(section is not None, "off", perf_counter() - started, error)

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, get_args
@@ -43,7 +43,7 @@ def verify_rows(
     """Judge rows `{id, domain, response, gold | tests}` and write `{id, correct, method, seconds, error}`.
 
     The output appears when all is done, in one rename. progress is called after each verdict. Raises OSError for the
-    files.
+    files, BadInput and TryAgain for a judge model that does not judge.
     """
     return asyncio.run(_verify_rows(input, output, spec, workers, progress))
 
@@ -97,14 +97,7 @@ async def _verify_rows(
     try:
         with source.open("rb") as rows, _writing(temporary) as verdicts:
             async with VerifierPool(spec, workers) as pool:
-                ahead: deque[asyncio.Task[dict[str, Any]]] = deque()
-                lines = _lines(rows)
-                while True:
-                    while len(ahead) < _AHEAD and (line := next(lines, None)) is not None:
-                        ahead.append(asyncio.create_task(_verdict(pool, *line)))
-                    if not ahead:
-                        break
-                    verdict = await ahead.popleft()
+                async for verdict in _judged(pool, rows):
                     verdicts.write(json.dumps(verdict, ensure_ascii=False) + "\n")
                     summary.rows += 1
                     summary.correct += verdict["correct"]
@@ -118,6 +111,22 @@ async def _verify_rows(
     finally:
         temporary.unlink(missing_ok=True)
     return summary
+
+
+async def _judged(pool: VerifierPool, rows: BinaryIO) -> AsyncIterator[dict[str, Any]]:
+    ahead: deque[asyncio.Task[dict[str, Any]]] = deque()
+    lines = _lines(rows)
+    try:
+        while True:
+            while len(ahead) < _AHEAD and (line := next(lines, None)) is not None:
+                ahead.append(asyncio.create_task(_verdict(pool, *line)))
+            if not ahead:
+                return
+            yield await ahead.popleft()
+    finally:  # a judge that fails fails for all of them
+        for task in ahead:
+            task.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
 
 
 async def _verdict(pool: VerifierPool, number: int, line: bytes | None) -> dict[str, Any]:

@@ -24,4 +24,6 @@ def vote(domain: str, response: str) -> str:
         return ""
     form = normal_form(answer)
     value = rational(form.spaced)
+    if value is not None and form.percent and abs(value) < 1:
+        value /= 100  # 0.5% is no 0.5, but 50% may be written as 50
     return form.text.casefold() if value is None else str(value)

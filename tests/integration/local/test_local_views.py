@@ -13,6 +13,8 @@ from rich.console import Console
 from kubedistill_api.status import JobStatus, Progress, StageStatus
 from kubedistill_runtime.cli.live import LiveView, describe, duration, remark, stage_table
 from kubedistill_runtime.cli.status import status
+from kubedistill_runtime.cli.summary import times
+from kubedistill_runtime.errors import BadInput
 
 HEAVY = ("torch", "vllm", "ray", "transformers", "pyarrow", "numpy", "fsspec")
 
@@ -88,26 +90,51 @@ def test_quiet_is_quiet_unless_something_fails(bench: Bench, capsys: pytest.Capt
 
 
 def test_status_lists_jobs_and_shows_one(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(bench.root) == 0
+    status(bench.root)
     assert "no jobs in" in capsys.readouterr().out
     bench.run(quiet=True)
-    assert status(bench.root) == 0
+    status(bench.root)
     row = capsys.readouterr().out.splitlines()[1]
     assert row.split() == ["default", "DistillationJob", "demo", "Complete", "7/7", "sums", "62.0", "[55.0,", "69.0]"]
-    assert status(bench.root, "demo") == 0
+    status(bench.root, "demo")
     assert "questions 10 → sampled 80" in capsys.readouterr().out
-    assert status(bench.root, as_json=True) == 0
+    status(bench.root, as_json=True)
     (item,) = json.loads(capsys.readouterr().out)
     assert item["status"]["phase"] == "Complete"
 
 
-def test_status_of_a_job_that_is_not_there_names_those_that_are(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_of_a_job_that_is_not_there_names_those_that_are(bench: Bench) -> None:
     bench.run(quiet=True)
-    assert status(bench.root, "none") == 1
-    assert "no job none" in (error := capsys.readouterr().err)
-    assert "demo" in error
+    with pytest.raises(BadInput, match=r"no job or probe none in .*\(there: demo\)"):
+        status(bench.root, "none")
+    command = [sys.executable, "-m", "kubedistill_runtime.cli", "status", "none", "--json", "--root", str(bench.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr.startswith("error: no job or probe none")
+
+
+def test_status_of_a_failed_job_is_shown_like_any_other(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.behave(train=["exit 65"])
+    assert bench.run(quiet=True) == 65
+    capsys.readouterr()
+    status(bench.root, "demo")
+    shown = capsys.readouterr().out
+    assert "demo: Failed" in shown
+    assert "told to exit with 65" in shown
+
+
+def test_the_summary_tells_the_clock_from_the_work_of_the_stages() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    moment = [start + timedelta(seconds=seconds) for seconds in (0, 60, 90)]
+    both = [  # side by side
+        stage(name="baseline", state="Succeeded", started=moment[0], finished=moment[1]),
+        stage(name="sample", state="Succeeded", started=moment[0], finished=moment[2]),
+        stage(name="prepare", state="Succeeded", started=moment[0], finished=moment[2], reused=True),
+    ]
+    ended = JobStatus(stages=both, start_time=start, completion_time=moment[2])
+    assert times(ended) == ", 1 min 30 s from start to end, 2 min 30 s in stages"
+    assert "since the start, 2 min 30 s in stages" in times(JobStatus(stages=both, start_time=start))
+    assert times(JobStatus()) == ""
 
 
 def test_status_tells_a_run_that_was_killed_from_one_that_is_at_it(

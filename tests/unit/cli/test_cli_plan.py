@@ -41,6 +41,28 @@ def test_the_paper_s_recipe_shows_graph_memory_and_cost(kubedistill: Call, root:
         assert text in out
 
 
+def test_a_teacher_behind_an_endpoint_is_priced_in_tokens_and_not_in_gpu_time(kubedistill: Call, root: Path) -> None:
+    ran = kubedistill("plan", FOLDER / "code.yaml", "--root", root)
+    (row,) = [line for line in ran.out.splitlines() if line.startswith("sample ")]
+    assert "endpoint" in row
+    assert "from 7 s" in row
+    assert "prompt tokens and 439k completion tokens, at its owner's price" in ran.out
+    assert "rate limits, of which the manifest's are counted" in ran.out
+    assert "the endpoint's time not counted" in ran.out
+    data = json.loads(kubedistill("plan", FOLDER / "code.yaml", "--root", root, "--json").out)
+    sample = data["plans"][0]["stages"][1]
+    assert (sample["endpoint"], sample["gpuSeconds"], sample["wallSeconds"]) == (True, None, None)
+    assert sample["leastWallSeconds"] > 6
+
+
+def test_without_limits_the_time_of_an_endpoint_is_left_open(kubedistill: Call, root: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "code.yaml"
+    manifest.write_text((FOLDER / "code.yaml").read_text().replace("      requestsPerMinute: 600\n", ""))
+    out = kubedistill("plan", manifest, "--root", root).out
+    assert "as it answers" in out
+    assert "the time depends on its pace and its rate limits\n" in out
+
+
 def test_json_is_for_programs(kubedistill: Call, root: Path) -> None:
     ran = kubedistill("plan", FOLDER / "ded-math-32b.yaml", "--root", root, "--json")
     (found,) = json.loads(ran.out)["plans"]

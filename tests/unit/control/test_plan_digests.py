@@ -65,3 +65,12 @@ def test_every_stage_comes_after_what_it_needs() -> None:
 
 def test_the_output_is_no_source() -> None:
     assert "pvc://models/ded" not in source_uris(job(output={"uri": "pvc://models/ded"}))
+
+
+def test_trust_in_a_students_code_reaches_every_stage_that_loads_it() -> None:
+    graph = variant(student={"uri": "hf://org/student", "trustRemoteCode": True})
+    loading = {node.name: node.params for node in graph.nodes if node.kind in ("baseline", "train", "evaluate")}
+    assert loading["baseline"].model.trust_remote_code
+    assert loading["train"].model.trust_remote_code
+    assert loading["evaluate"].trust_remote_code
+    assert "trustRemoteCode" not in variant()["evaluate"].params.model_dump(by_alias=True)

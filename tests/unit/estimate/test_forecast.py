@@ -77,6 +77,7 @@ def test_a_stage_that_is_done_costs_nothing_and_teaches_the_rest() -> None:
 def test_an_endpoint_takes_no_gpu_but_time_by_its_limits() -> None:
     stages = {stage.name: stage for stage in forecast_of(EXAMPLES / "code.yaml").stages}
     assert stages["sample"].duration is None
+    assert (stages["sample"].endpoint, stages["sample"].gpus) == (True, 0)
     assert stages["sample"].limited_seconds == pytest.approx(stages["sample"].tokens.requests / 10)
 
 

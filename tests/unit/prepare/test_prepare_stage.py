@@ -94,6 +94,7 @@ def test_what_is_dropped_is_counted_and_recorded(tmp_path: Path, jsonl: Write) -
         "contaminated": 1,
         "empty_gold": 1,
         "overlap_b": 1,
+        "golds_in_words": 0,
         "questions": 2,
         "benchmark_rows_read": 2,
         "benchmark_dropped": 1,

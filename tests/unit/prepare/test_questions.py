@@ -131,6 +131,22 @@ def test_tests_that_cannot_be_run_are_dropped_by_name(jsonl: Write, tests: objec
     assert reasons(items) == ["bad_tests"]
 
 
+PROSE = "We show that the sum converges because each term is smaller than the last one"
+
+
+def test_a_gold_in_prose_needs_a_judge_and_speaks_not_against_the_source(jsonl: Write) -> None:
+    uri = jsonl([{"question": f"q{i}", "answer": PROSE} for i in range(4)] + [{"question": "q", "answer": "Evelyn"}])
+    *dropped, kept = load(uri)
+    assert {drop.reason for drop in dropped} == {"prose_gold"}
+    assert kept.gold == "Evelyn"
+    assert dropped[1].row == 1
+    assert dropped[1].detail.startswith("answer: gold 'We show that")
+    assert dropped[1].detail.endswith("or set verification.judge")
+    judge = {"judge": {"endpoint": {"url": "http://judge/v1", "model": "j"}}}
+    judged = load_source(QuestionSource(uri=uri), 0, "spec.questions[0]", VerificationSpec.model_validate(judge))
+    assert [item.gold for item in judged] == [PROSE] * 4 + ["Evelyn"]
+
+
 def test_a_source_that_is_mostly_unusable_is_refused_with_the_field_to_set(jsonl: Write) -> None:
     bad = [{"question": f"q{i}", "answer": ""} for i in range(6)]
     with pytest.raises(BadInput, match=r"6 of 11 rows.*mostly empty_gold.*Set spec\.questions\[0\]\.fields\.answer"):

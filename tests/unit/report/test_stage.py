@@ -46,9 +46,9 @@ def evaluation(tmp_path, a_job):
 
 
 def drawing(answers: pa.Table):
-    def draw(context, model, engine, sampling, verification) -> Path:
+    def draw(context, model, params) -> Path:
         assert (model / "model.safetensors").exists()
-        assert sampling.samples == 8
+        assert params.evaluation.samples == 8
         path = context.folder / "results.parquet"
         pq.write_table(answers, path)
         return path

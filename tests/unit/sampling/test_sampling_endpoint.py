@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -164,6 +166,22 @@ async def test_retry_after_is_kept() -> None:
     assert times[1] - times[0] >= 0.4
 
 
+async def test_a_date_in_retry_after_is_kept_too() -> None:
+    times: list[float] = []
+
+    async def chat(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            until = datetime.now(UTC) + timedelta(seconds=2)
+            return web.Response(status=503, headers={"Retry-After": format_datetime(until, usegmt=True)})
+        return web.json_response(answer())
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()], first_wait_s=30)
+    assert completion.text == "4"
+    assert times[1] - times[0] >= 0.9  # a date has whole seconds
+
+
 async def test_a_server_that_wants_hours_is_not_waited_for() -> None:
     async def chat(_: web.Request) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "86400"}, text="quota used up")
@@ -237,6 +255,43 @@ async def test_a_server_that_hangs_is_given_up_after_a_bounded_number_of_timeout
         with pytest.raises(TryAgain, match="nothing arrived for 1 s"):
             await ask(url, [request()], timeout_seconds=1)
     assert calls == module.TIMEOUTS
+
+
+async def test_a_server_that_takes_connections_and_says_nothing_is_found_dead_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MODELS_S", 0.2)
+    silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+    try:
+        with pytest.raises(TryAgain, match="does not answer: nothing arrived for"):
+            await asyncio.wait_for(ask(url, [request()], timeout_seconds=3600), 30)
+    finally:
+        silent.close()
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def proxy(incoming: web.Request) -> web.Response:
+        asked.append(f"{incoming.method} {incoming.raw_path if '://' in incoming.raw_path else incoming.url}")
+        return web.json_response(answer() if incoming.method == "POST" else {"data": []})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", proxy)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{runner.addresses[0][1]}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    try:
+        (completion,) = await ask("http://llm.invalid/v1", [request()])
+    finally:
+        await runner.cleanup()
+    assert completion.text == "4"
+    assert asked == ["GET http://llm.invalid/v1/models", "POST http://llm.invalid/v1/chat/completions"]
 
 
 async def test_a_slow_answer_that_keeps_coming_is_no_timeout() -> None:

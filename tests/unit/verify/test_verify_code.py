@@ -26,6 +26,8 @@ def test_a_block_inside_the_thinking_is_never_taken():
         ("Python3", "print(1)", "python"),
         ("cpp", "int main(){}", "cpp"),
         ("C++", "int main(){}", "cpp"),
+        *((label, "int main(){}", "cpp") for label in ("c++11", "c++14", "C++17", "c++2a", "cpp14", "cpp17", "cxx")),
+        *((label, "print(1)", "python") for label in ("python", "py3", "python3.11", "pypy3", "Python2")),
         ("", "print(1)", "python"),
         ("", "#include <cstdio>\nint main(){}", "cpp"),
     ],
@@ -43,7 +45,10 @@ def test_sample_output_in_an_unlabelled_block_does_not_hide_the_program():
     [
         ("<think>```python\nprint(1)\n```", "truncated"),
         ("</think>```python\nprint(1)", "no closed code block"),
-        ("</think>" + block("SELECT 1", "sql"), "no closed code block"),
+        *(
+            ("</think>" + block("1", label), "no closed code block")
+            for label in ("sql", "c", "cs", "pycon", "cppcheck")
+        ),
         ("</think>" + block("#" * MAX_SOURCE), "characters"),
     ],
 )

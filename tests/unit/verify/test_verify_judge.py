@@ -1,14 +1,17 @@
 """The judge model, against a server on this machine."""
 
 import asyncio
+import json
 import time
 
 import pytest
 from aiohttp import web
 
 from kubedistill_api.verification import VerificationSpec
-from kubedistill_runtime.verify.judge import Judge, read_verdict
+from kubedistill_runtime.errors import BadInput, TryAgain
+from kubedistill_runtime.verify.judge import REFUSALS, Judge, read_verdict
 from kubedistill_runtime.verify.pool import VerifierPool
+from kubedistill_runtime.verify.rows import verify_rows
 from kubedistill_runtime.verify.types import Item
 
 
@@ -21,6 +24,10 @@ class Server:
         self.headers = []
         self.most = 0
         self._now = 0
+        self.models = 404
+
+    async def list_models(self, request):
+        return web.Response(status=self.models, text="models")
 
     async def complete(self, request):
         self._now += 1
@@ -40,6 +47,7 @@ class Server:
 async def server():
     server = Server()
     app = web.Application()
+    app.router.add_get("/v1/models", server.list_models)
     app.router.add_post("/v1/chat/completions", server.complete)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -108,8 +116,7 @@ async def test_overload_is_waited_out_as_long_as_the_server_asks(server):
 @pytest.mark.parametrize(
     ("script", "reason", "requests"),
     [
-        ([(500, {}), 500], "HTTP 500: busy (2 attempts)", 2),
-        ([401], "HTTP 401", 1),
+        ([400], "HTTP 400", 1),
         ([""], "no verdict", 1),
         (["It depends."], "no verdict", 1),
     ],
@@ -124,13 +131,76 @@ async def test_a_judge_that_fails_makes_no_answer_correct(server, script, reason
     assert len(server.requests) == requests
 
 
-async def test_an_endpoint_that_is_not_there_is_an_error(server):
+@pytest.mark.parametrize(
+    ("script", "requests"), [([(500, {}), 429], 2), ([503], 2), ([529], 2), ([(200, {})], 2)], ids=str
+)
+async def test_a_judge_that_is_away_gives_no_verdict_and_is_tried_again_later(server, script, requests):
+    server.script = script
+    async with VerifierPool(spec(server, attempts=2), 1) as pool:
+        with pytest.raises(TryAgain, match=r"judge\.endpoint: http.*does not answer: .*busy.*2 attempts"):
+            await pool.verify(words("Evelyn", "Eve"))
+        server.script = ["yes"]
+        assert (await pool.verify(words("Evelyn", "Eve"))).correct
+
+    assert len(server.requests) == requests + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "field"), [(401, "apiKeySecretRef"), (403, "apiKeySecretRef"), (404, "has no model 'judge-1'")]
+)
+async def test_a_wrong_key_or_model_is_the_users_mistake_and_no_verdict(server, status, field):
+    server.script = [status]
+    async with VerifierPool(spec(server), 1) as pool:
+        with pytest.raises(BadInput, match=field):
+            await pool.verify(words("Evelyn", "Eve"))
+
+    assert len(server.requests) == 1
+
+
+async def test_a_judge_that_refuses_everything_is_the_users_mistake(server):
+    server.script = [400]
+    async with VerifierPool(spec(server), 1) as pool:
+        with pytest.raises(BadInput, match="refuses every request: HTTP 400"):
+            await pool.verify_many([words("Evelyn", f"person {i}") for i in range(REFUSALS)])
+
+
+async def test_a_key_that_is_not_accepted_is_found_before_anything_is_judged(server):
+    server.models = 401
+    with pytest.raises(BadInput, match="does not accept the key"):
+        async with VerifierPool(spec(server), 1):
+            pass
+
+    assert server.requests == []
+
+
+async def test_an_endpoint_that_is_not_there_may_come_back(server):
     gone = spec(server, attempts=1).model_dump(by_alias=True)
     gone["judge"]["endpoint"]["url"] = "http://127.0.0.1:9/v1"
     async with VerifierPool(VerificationSpec.model_validate(gone), 1) as pool:
-        verdict = await pool.verify(words("Evelyn", "Eve"))
+        with pytest.raises(TryAgain, match="does not answer: connection"):
+            await pool.verify(words("Evelyn", "Eve"))
 
-    assert "connection" in verdict.error
+
+async def test_rows_are_not_written_with_verdicts_that_nobody_gave(server, tmp_path):
+    server.script = [503]
+    rows = [{"id": i, "domain": "math", "response": f"\\boxed{{person {i}}}", "gold": "Evelyn"} for i in range(5)]
+    source, output = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(TryAgain):
+        await asyncio.to_thread(verify_rows, source, output, spec(server, attempts=1), 1)
+
+    assert list(tmp_path.iterdir()) == [source]
+
+
+async def test_the_time_of_a_verdict_is_the_judges_without_the_queue_for_it(server):
+    async with VerifierPool(spec(server, maxConcurrent=1), 1) as pool:
+        started = time.perf_counter()
+        verdicts = await pool.verify_many([words("Evelyn", f"person {i}") for i in range(6)])
+        elapsed = time.perf_counter() - started
+
+    spent = [verdict.seconds for verdict in verdicts]
+    assert min(spent) >= 0.02, "of each request"
+    assert sum(spent) <= elapsed, "one at a time, so the queue would be counted several times"
 
 
 async def test_the_key_comes_from_the_environment_and_goes_into_the_header(server, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubedistill_runtime.verify.answer import MAX_ANSWER
-from kubedistill_runtime.verify.math import check_gold, compare
+from kubedistill_runtime.verify.math import check_gold, compare, words_in_a_row
 from kubedistill_runtime.verify.normal import normal_form
 from kubedistill_runtime.verify.rational import rational
 from kubedistill_runtime.verify.symbolic import compare_symbolic
@@ -125,6 +125,85 @@ EQUAL = [
     ("x>2", "2<x"),
 ]
 
+CONVENTIONS = [
+    # gold, answer, right? Words: whatever their case.
+    ("yes", "Yes", True),
+    ("Yes", "YES.", True),
+    ("No", r"\text{no}", True),
+    ("Yes", "No", False),
+    ("red", "Red", True),
+    ("odd", "Even", False),
+    ("the cat", "The cat", True),
+    ("the cat", "cat the", False),
+    # percent: with a bare number as math-verify has it; two percentages are numbers
+    ("50%", "50", True),
+    ("50", r"50\%", True),
+    ("50%", "0.5", True),
+    ("0.5", "50%", True),
+    ("1", "100%", True),
+    ("150%", "1.5", True),
+    ("12.5%", "12.5", True),
+    ("0.5", r"0.5\%", False),
+    (r"0.5\%", "0.5", False),
+    (r"0.5\%", r"0.50\%", True),
+    (r"0.5\%", r"5\%", False),
+    (r"0.5\%", "0.005", True),
+    ("5%", "500", False),
+    (r"-50\%", "-0.5", True),
+    ("x%", "x", True),
+    # a row of letters: three capitals or more are points, options or an order; fewer are a product
+    ("ABC", "ACB", False),
+    ("ABC", "BCA", False),
+    ("ABC", "ABC.", True),
+    ("ABC", r"\text{ABC}", True),
+    ("ABCD", "DCBA", False),
+    ("ABC", "A, B, C", False),
+    ("AB", "BA", True),
+    ("abc", "cab", True),
+    # bases: the base may be left out, the number may not be another, and is not converted
+    ("101_2", "101", True),
+    ("101_2", "101_{2}", True),
+    ("101_2", r"101_{\text{2}}", True),
+    ("101_2", "5", False),
+    ("5", "101_2", False),
+    ("101_2", "101_8", False),
+    ("101_2", "110_2", False),
+    ("A3_{16}", "163", False),
+    # multiple choice
+    ("A", "(A)", True),
+    ("(A)", "A", True),
+    ("A", "a", True),
+    ("A", "A.", True),
+    ("A", r"\text{(A)}", True),
+    ("A", "(B)", False),
+    ("A", "(A) or (B)", False),
+    # units, degrees, money
+    (r"5\text{ cm}", "5", True),
+    (r"5\text{ m}^2", "5 m^2", True),
+    ("5 m^2", r"5\text{ m}^2", True),
+    (r"5\text{ m}^2", "5 m^3", False),
+    (r"5\text{ m}", "5 n", False),
+    (r"5\text{ cm}", r"50\text{ mm}", False),
+    ("90^\\circ", "90", True),
+    ("5 dollars", r"\$5", True),
+    # about
+    ("14", r"\approx 14", True),
+    ("3.14", "≈ 3.14", True),
+    ("14", "about 14", True),
+    ("14", r"\approx 15", False),
+    # fractions, thousands, names
+    (r"\frac12", r"\dfrac{1}{2}", True),
+    ("1,000", "1000", True),
+    ("1.000", "1000", False),
+    ("x=5", "5", True),
+    ("x=5", "y=5", False),
+    # sets, intervals, matrices
+    (r"\{1,2\}", r"\{2,1\}", True),
+    ("[0,1]", "(0,1)", False),
+    (r"(-\infty,3]", r"x \le 3", True),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&3\\2&4\end{pmatrix}", False),
+]
+
 DIFFERENT = [
     ("2^{2020}-1", "2^{2020}+1"),
     ("3^{100}", "3^{100}-1"),
@@ -202,6 +281,46 @@ def test_these_answers_are_right(gold, answer):
 @pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
 def test_these_answers_are_not_right(gold, answer):
     assert compare(gold, answer, compare_symbolic).equal is not True
+
+
+@pytest.mark.parametrize(("gold", "answer", "right"), CONVENTIONS)
+def test_where_habits_differ_the_conventions_are_these(gold, answer, right):
+    assert (compare(gold, answer, compare_symbolic).equal is True) is right
+    assert check_gold(gold) is None
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "The cat sat on the mat because it was tired",
+        "We show that the sequence converges, by induction on n",
+        r"\text{the limit does not exist at all}",
+        "Since x is even, the answer is 5",
+    ],
+)
+def test_prose_is_no_gold_without_a_judge(gold):
+    reason = check_gold(gold)
+
+    assert "is prose of" in reason
+    assert "verification.judge" in reason
+    assert check_gold(gold, judged=True) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "words"),
+    [
+        ("5", 0),
+        (r"\frac{\sqrt{3}}{2}", 0),
+        (r"\sin x\cos x", 0),
+        ("5 square centimeters", 0),
+        ("Evelyn", 1),
+        (r"\text{no solution}", 2),
+        ("red, green, blue, yellow, black", 1),
+        ("The cat sat down, and then it slept", 4),
+    ],
+)
+def test_words_of_a_gold_are_counted_where_they_are_compared(gold, words):
+    assert words_in_a_row(gold) == words
 
 
 @pytest.mark.parametrize(("gold", "answer"), EQUAL + DIFFERENT)

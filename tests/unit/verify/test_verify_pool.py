@@ -331,3 +331,34 @@ def _lives(pid: int) -> bool:
         return _proc(pid, "stat").rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
         return False
+
+
+async def test_the_time_of_a_verdict_is_that_of_judging_and_not_of_waiting(monkeypatch):
+    async with VerifierPool(SPEC, 1) as pool:
+
+        async def ask(kind, request, wall_seconds):
+            await asyncio.sleep(0.01)  # in a queue
+            return {"equal": True, "method": "math-verify", "error": None, "seconds": 1000.0}
+
+        monkeypatch.setattr(pool._crew, "ask", ask)
+        item = math_item(*NEEDS_ALGEBRA)
+        first, shared = await pool.verify_many([item, item])
+        found = await pool.verify(item)
+
+    assert first.seconds >= 1000.0
+    assert max(shared.seconds, found.seconds) < 1000.0, "who shares a verdict, or finds it made, did not work for it"
+
+
+async def test_a_worker_tells_how_long_it_was_at_work(pool, monkeypatch):
+    ask = pool._crew.ask
+
+    async def ask_and_wait(*arguments):
+        reply = await ask(*arguments)
+        await asyncio.sleep(1.5)
+        return reply
+
+    monkeypatch.setattr(pool._crew, "ask", ask_and_wait)
+    verdict = await pool.verify(math_item(r"\sqrt{15}", r"\sqrt{3}\sqrt{5}"))
+
+    assert verdict.correct
+    assert 0 < verdict.seconds < 1.5

@@ -8,6 +8,8 @@ SAME = [
     (r"\boxed{\frac{1}{2}}", r"The answer is 0.5", "1/2"),
     (r"\boxed{1{,}000}", r"\boxed{1000}", "1000"),
     (r"\boxed{x = 3}", r"\boxed{3.0}", "3"),
+    (r"\boxed{50\%}", r"\boxed{50}", "50"),
+    (r"\boxed{0.5\%}", r"\boxed{0.005}", "1/200"),
     (r"\boxed{\text{Paris}}", r"\boxed{paris}", "paris"),
     (r"\boxed{\left(1, 2\right)}", r"\boxed{(1,2)}", "(1,2)"),
 ]
