@@ -98,16 +98,22 @@ class NodeCase:
         return found
 
     def until(self, resource: str, is_so: Callable[[Object], bool], seconds: float) -> Object:
-        """The resource (`djob/demo`) once its status is so. Fails with what is known when it takes too long."""
+        """The resource (`djob/demo`) once its status is so.
+
+        Fails with what is known when it takes too long, or when the resource ended before.
+        """
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        has_ended = False
+        while time.monotonic() < end and not has_ended:
             item = self.get(resource)
-            if is_so(item.get("status") or {}):
+            status = item.get("status") or {}
+            if is_so(status):
                 return item
+            has_ended = status.get("phase") in ("Complete", "Failed")
             assert self.operators[-1].poll() is None, self.log.read_text()[-4000:]
             time.sleep(0.3)
         told = self.kubectl("describe", resource) + self.kubectl("get", "pods", "--output=wide") + self.pod_logs()
-        raise AssertionError(f"{resource} did not get there in {seconds} s:\n{told[-12000:]}")
+        raise AssertionError(f"{resource} did not get there (within {seconds} s):\n{told[-12000:]}")
 
     def finished(self, resource: str, seconds: float) -> Object:
         return self.until(resource, lambda s: s.get("phase") in ("Complete", "Failed"), seconds)

@@ -47,6 +47,10 @@ def attempt(status: Object, stage: str) -> int:
     return next((s["attempt"] for s in status.get("stages", ()) if s["name"] == stage), 0)
 
 
+def state(status: Object, stage: str) -> str:
+    return next((s["state"] for s in status.get("stages", ()) if s["name"] == stage), "")
+
+
 def changed(name: str, **spec: Object) -> Object:
     """The job of these tests with another name and other fields."""
     job: Object = yaml.safe_load(JOB)
@@ -126,8 +130,7 @@ def test_a_probe_ranks_three_candidates_and_a_job_takes_the_winner_and_its_work(
 
 def test_a_deleted_job_is_gone_with_all_its_pods(case: NodeCase) -> None:
     case.apply(JOB)
-    case.until("djob/demo", lambda status: status.get("summary", {}).get("stage") in ("baseline", "sample"), STAGE_S)
-    wait_until(lambda: case.pod_of("sample") is not None, "the sampling to run", STAGE_S)
+    case.until("djob/demo", lambda status: state(status, "sample") == "Running", STAGE_S)
     case.kubectl("delete", "djob/demo")
 
     def is_empty() -> bool:
