@@ -108,8 +108,8 @@ def _observe(
         case "running":
             update = {
                 "state": "Running",
-                "reason": "",
-                "message": "",
+                "reason": child.reason,
+                "message": child.message,
                 "retry_after": None,
                 "progress": child.progress or stage.progress,
                 "started": stage.started or child.started,
@@ -117,7 +117,7 @@ def _observe(
             return stage.model_copy(update=update)
         case "stopping":
             # Somebody else told it to end; what it leaves decides.
-            return stage.model_copy(update={"state": "Running"})
+            return stage.model_copy(update={"state": "Running", "reason": child.reason, "message": child.message})
         case "succeeded":
             # Started again, a finished stage finds its result and ends at once.
             message = f"attempt {child.attempt} ended well, but its result is not there"

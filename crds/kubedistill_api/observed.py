@@ -46,13 +46,16 @@ class Child:
     """Why it failed; only with state `failed`, where None counts as an application error."""
     exit_code: int | None = None
     reason: str = ""
-    """Why it is pending, one CamelCase word: Unschedulable, ImagePullBackOff, QuotaExceeded."""
+    """Why it is pending, one CamelCase word: Unschedulable, ImagePullBackOff, QuotaExceeded; or what is wrong with a
+    running or stopping one."""
     message: str = ""
     """The same, or the failure, in a sentence."""
     pod: str | None = None
     """Where it runs: a pod's name, or a process id."""
     progress: Progress | None = None
     started: datetime | None = None
+    remains: bool = False
+    """It failed and will not come back, but is not removed: a Job whose pod is on a lost node. To be stopped."""
 
     @property
     def alive(self) -> bool:

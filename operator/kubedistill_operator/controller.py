@@ -22,8 +22,10 @@ from kubedistill_api.status import DONE, JobStatus
 from kubedistill_operator import observe
 from kubedistill_operator.children import stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
+from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL, child_name
+from kubedistill_operator.nodes import Nodes
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settle import Place, Settled, Settler, Waiting, limited
@@ -40,6 +42,8 @@ MODELS: dict[str, type[DistillationJob] | type[TeacherProbe]] = {
 TROUBLE_AFTER_S = 5.0
 """A Job without pods is asked for the reason after so long, and as often."""
 REFUSED_AGAIN_S = 30.0
+NODE_LOOK_S = 15.0
+"""A pod that does not end is looked at so often."""
 
 
 class Controller:
@@ -66,6 +70,7 @@ class Controller:
         self._policy = policy or RetryPolicy()
         self._now = now
         self._settler = Settler(cluster, store)
+        self._nodes = Nodes(cluster)
         self._waiters: dict[Place, set[Key]] = {}
         self._claims: dict[tuple[str, str], str] = {}
         """Work that is being started this moment, by namespace and digest: the uid of who starts it."""
@@ -138,27 +143,41 @@ class Controller:
             name, stage = job["metadata"]["name"], job["metadata"]["labels"][STAGE_LABEL]
             pods = pods_by_job.get(name, [])
             trouble = await self._trouble(job, pods, key) if not pods else ""
-            child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble)
+            losses = await self._losses(pods, key)
+            child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble, losses)
             if child.state in ("succeeded", "failed") and _is_news(status, child) and not observe.have_ended(pods):
                 # The watch of pods is behind that of Jobs, and how a pod ended decides what to do.
-                pods = await self._pods(job)
-                child = observe.child(job, pods, digests.get(stage, ""), None)
+                pods = await self._pods(job["metadata"]["namespace"], f"{JOB_NAME_LABEL}={name}")
+                child = observe.child(job, pods, digests.get(stage, ""), None, losses=await self._losses(pods, key))
             children.append(child)
             self._follow(child, name, pods, key)
-            if child.state == "succeeded" and (result := observe.result(pods)):
+            ended = child.state in ("succeeded", "failed")
+            if ended and (result := observe.result(pods)):
                 results[result.digest] = result
         children += self._waiting(resource, status, graph, children, key)
         root = storage_root(settled.runtime, resource.metadata.namespace) if settled else ""
         return Observed(tuple(children), results, root=root)
 
-    async def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """A Job's pods, read live."""
-        metadata = job["metadata"]
-        selector = f"{JOB_NAME_LABEL}={metadata['name']}"
-        pods, _ = await self._cluster.list_all("Pod", metadata["namespace"], labelSelector=selector)
+    async def _pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods, read live."""
+        pods, _ = await self._cluster.list_all("Pod", namespace, labelSelector=selector)
         for pod in pods:
             self._store.put("Pod", pod)
         return pods
+
+    async def _losses(self, pods: list[dict[str, Any]], key: Key) -> list[Loss]:
+        """Of the pods that should have ended or whose nodes are away, the lost ones first."""
+        found: list[Loss] = []
+        for pod in pods:
+            one = None
+            if is_suspect(pod, self._now()):
+                one = loss(pod, await self._nodes.get(pod["spec"]["nodeName"]), self._now())
+                found += [one] if one else []
+            waited_for = pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
+            if not one.lost if one else waited_for:
+                # Nobody tells when its time is over.
+                self._queue.add_after(key, NODE_LOOK_S)
+        return sorted(found, key=lambda one: not one.lost)
 
     def _follow(self, child: Child, name: str, pods: list[dict[str, Any]], key: Key) -> None:
         """Asks a running child for its progress, and no other."""
@@ -254,7 +273,8 @@ class Controller:
             return
         self._claims[claim] = uid
         try:
-            if attempt and await self._other_lives(namespace, uid, stage, attempt):
+            if attempt and (other := await self._other_lives(namespace, uid, stage, attempt, key)):
+                log.debug("%s %s of %s waits: %s", stage, attempt, "/".join(key), other)
                 self._queue.add_after(key, 1.0)
                 return
             job, service = stage_children(resource, settled.graph, settled.runtime, stage, attempt)
@@ -271,16 +291,29 @@ class Controller:
         finally:
             self._claims.pop(claim, None)
 
-    async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int) -> bool:
-        """Whether, upon a live look, an earlier attempt is still there, or a later one is already."""
+    async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int, key: Key) -> str:
+        """Who of the stage lives, upon a live look, so that this attempt must not begin: an earlier attempt, or a
+        later one that exists already. Empty when nobody does; pods that are lost count for nobody."""
         selector = f"{UID_LABEL}={uid},{STAGE_LABEL}={stage}"
+        earlier: list[dict[str, Any]] = []
         for job in (await self._cluster.list_all("Job", namespace, labelSelector=selector))[0]:
             self._store.put("Job", job)
             number = int(job["metadata"]["labels"][ATTEMPT_LABEL])
-            child = observe.child(job, (), "", None)
-            if number > attempt or (number < attempt and child.alive):
-                return True
-        return False
+            if number > attempt:
+                return f"attempt {number} exists already"
+            if number < attempt and observe.child(job, (), "", None).alive:
+                earlier.append(job)
+        pods = await self._pods(namespace, selector) if earlier else []
+        for job in earlier:
+            name = job["metadata"]["name"]
+            own = [pod for pod in pods if pod["metadata"]["labels"].get(JOB_NAME_LABEL) == name and not has_ended(pod)]
+            for pod in own:
+                losses = await self._losses([pod], key)
+                if not losses or not losses[0].lost:
+                    return losses[0].message if losses else f"pod {pod['metadata']['name']} has not ended"
+            if not own and not job["metadata"].get("deletionTimestamp"):
+                return f"Job {name} has not ended"
+        return ""
 
     async def _create(self, manifest: dict[str, Any], uid: str) -> dict[str, Any]:
         """The object, made now or found. Raises Conflict where somebody else's has its name."""

@@ -10,6 +10,7 @@ from kubedistill_api.observed import Cause, Child, ChildState
 from kubedistill_api.stage import ExitCode, StageResult
 from kubedistill_api.status import Progress
 from kubedistill_operator.children import RULE_EXITS
+from kubedistill_operator.lost import Loss, has_ended
 from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, STAGE_LABEL
 from kubedistill_operator.templates import CONTAINER
 
@@ -37,9 +38,17 @@ SHOWN = 600
 """Characters of a message that are shown."""
 
 
-def child(job: Object, pods: Sequence[Object], digest: str, progress: Progress | None, trouble: str = "") -> Child:
+def child(
+    job: Object,
+    pods: Sequence[Object],
+    digest: str,
+    progress: Progress | None,
+    trouble: str = "",
+    losses: Sequence[Loss] = (),
+) -> Child:
     """One Job as a child. `digest` is the full digest of the stage that it was started for, where its label fits;
-    `trouble` is the newest complaint of the Job controller, which has no field in the Job."""
+    `trouble` is the newest complaint of the Job controller, which has no field in the Job; `losses` tell of pods whose
+    node is away."""
     metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
     labels = metadata["labels"]
     first = first_pod(pods)
@@ -56,11 +65,18 @@ def child(job: Object, pods: Sequence[Object], digest: str, progress: Progress |
     if "Failed" in conditions:
         cause, code, message = _why(conditions["Failed"], pods)
         return Child(**base, state="failed", cause=cause, exit_code=code, message=message)
-    if metadata.get("deletionTimestamp"):
-        return Child(**base, state="stopping")
+    deleted = bool(metadata.get("deletionTimestamp"))
+    for one in losses:
+        if one.lost:
+            return Child(**base, state="failed", cause=Cause.NODE_LOST, message=one.message, remains=not deleted)
+    away = ("NodeUnreachable", losses[0].message) if losses else ("", "")
+    if deleted:
+        return Child(**base, state="stopping", reason=away[0], message=away[1])
     if spec.get("suspend"):
         return Child(**base, state="pending", reason=QUEUED, message="its Job is suspended; a queue admits it")
     state, reason, message = _state(pods, int(spec.get("parallelism", 1)), trouble)
+    if losses:
+        reason, message = away
     return Child(**base, state=state, reason=reason, message=message, progress=progress)
 
 
@@ -72,7 +88,7 @@ def first_pod(pods: Sequence[Object]) -> Object | None:
 
 def have_ended(pods: Sequence[Object]) -> bool:
     """Whether there are pods, and each of them is known to have ended."""
-    return bool(pods) and all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in pods)
+    return bool(pods) and all(map(has_ended, pods))
 
 
 def result(pods: Sequence[Object]) -> StageResult | None:

@@ -42,6 +42,7 @@ from kubedistill_runtime.data.storage import disk_error, working_folder
 from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.members import assist, token_file, uses_ray
+from kubedistill_runtime.stages.owner import owned
 from kubedistill_runtime.stages.pod import Pod, this_pod
 from kubedistill_runtime.stages.sources import check_sources, note_sources
 from kubedistill_runtime.stages.stopping import exit_on_sigterm
@@ -110,6 +111,8 @@ def _lead(context: StageContext, pod: Pod | None) -> StageResult:
         # Only the module of this stage is loaded: curate has no use for torch.
         stage = importlib.import_module(f"kubedistill_runtime.stages.{spec.params.kind}")
         with contextlib.ExitStack() as stack:
+            if "KUBEDISTILL_ATTEMPT" in os.environ:
+                stack.enter_context(owned(context.folder))
             if pod and uses_ray(context):
                 from kubedistill_runtime.engines.ray_cluster import ray_head
 

@@ -380,3 +380,36 @@ def test_an_empty_status_and_none_are_the_same() -> None:
     cluster = Cluster()
     given = (cluster.resource, cluster.graph)
     assert reconcile(*given, None, Observed(), START) == reconcile(*given, JobStatus(), Observed(), START)
+
+
+def test_a_child_on_a_lost_node_is_told_to_end_and_the_next_attempt_does_not_wait_for_it() -> None:
+    cluster = Cluster(job(backoffLimit=0))
+    child = running(cluster, "prepare")
+    silent = replace(child, reason="NodeUnreachable", message="pod p on node n: silent")
+    cluster.children["prepare", 0] = silent
+    cluster.record()
+    cluster.look()
+    assert find(cluster.status.conditions, "Progressing").reason == "NodeUnreachable"
+    assert "node n" in find(cluster.status.conditions, "Progressing").message
+    lost = replace(child, state="failed", cause=Cause.NODE_LOST, message="lost", remains=True)
+    cluster.children["prepare", 0] = lost
+    cluster.record()
+    assert cluster.look() == (StopStage("prepare", 0),)
+    assert stage_of(cluster.status, "prepare").reason == Cause.NODE_LOST
+    cluster.children["prepare", 0] = replace(lost, remains=False)
+    cluster.record()
+    cluster.advance(60)
+    assert cluster.look() == (StartStage("prepare", 1),)
+
+
+def test_a_stopped_child_that_does_not_end_is_spoken_of() -> None:
+    cluster = Cluster()
+    child = running(cluster, "prepare")
+    cluster.change(job(suspend=True))
+    cluster.look()
+    cluster.children["prepare", 0] = replace(child, state="stopping", reason="NodeUnreachable", message="pod p, node n")
+    cluster.record()
+    cluster.change(job())
+    cluster.look()
+    condition = find(cluster.status.conditions, "Progressing")
+    assert (condition.reason, condition.message) == ("NodeUnreachable", "prepare: pod p, node n")
