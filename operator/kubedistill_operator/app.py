@@ -104,6 +104,8 @@ class App:
                     log.info("the watch of %s had missed %d objects", kind, differed)
                     for key in before | set(self.store.resources()):
                         self.queue.add(key)
+        for namespace in self._scopes("Service"):
+            await self._controller.adopt_services(namespace)
 
     def _scopes(self, kind: str) -> Iterator[str | None]:
         if kind == "ClusterDistillationRuntime" or not self.settings.namespaces:

@@ -152,6 +152,19 @@ def _service(metadata: Manifest, name: str) -> Manifest:
     }
 
 
+def owned_by_job(service: Manifest, job: Manifest) -> Manifest:
+    """The Service as the Job's, so that it goes when the Job does. It is made before the Job, whose pods need it, and
+    so cannot be the Job's from the beginning."""
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+    reference |= {key: job["metadata"][key] for key in ("name", "uid")}
+    metadata = {**service["metadata"], "ownerReferences": [reference]}
+    return {**service, "kind": "Service", "apiVersion": "v1", "metadata": metadata}
+
+
+def is_of_a_job(service: Manifest) -> bool:
+    return any(owner["kind"] == "Job" for owner in service["metadata"].get("ownerReferences", ()))
+
+
 def _claims(spec: StageSpec) -> dict[str, bool]:
     """Claims that a stage mounts, and whether it only reads them."""
     written = _named(spec.output_uri) | _named(getattr(spec, "deliver_to", None) or "")

@@ -1,5 +1,6 @@
 """One look at one resource: read what is known, decide, write the status, act."""
 
+import contextlib
 import json
 import logging
 import time
@@ -20,11 +21,11 @@ from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
 from kubedistill_operator import observe
-from kubedistill_operator.children import stage_children, storage_root
+from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
 from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
-from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL, child_name
+from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
 from kubedistill_operator.nodes import Nodes
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
@@ -42,6 +43,8 @@ MODELS: dict[str, type[DistillationJob] | type[TeacherProbe]] = {
 TROUBLE_AFTER_S = 5.0
 """A Job without pods is asked for the reason after so long, and as often."""
 REFUSED_AGAIN_S = 30.0
+SERVICE_KEPT_S = 60.0
+"""A Service without a Job may be of one that is being made."""
 NODE_LOOK_S = 15.0
 """A pod that does not end is looked at so often."""
 
@@ -278,9 +281,11 @@ class Controller:
                 self._queue.add_after(key, 1.0)
                 return
             job, service = stage_children(resource, settled.graph, settled.runtime, stage, attempt)
-            if service:
-                await self._create(service, uid)
-            self._store.put("Job", await self._create(job, uid))
+            there = await self._create(service, uid) if service else None
+            started = await self._create(job, uid)
+            self._store.put("Job", started)
+            if there and not is_of_a_job(there):
+                await self._cluster.replace(owned_by_job(there, started))
             self._troubles.pop(job["metadata"]["name"], None)
         except (BadTemplate, ApiError) as error:
             if isinstance(error, ApiError) and error.status not in (400, 403, 422):
@@ -290,6 +295,22 @@ class Controller:
             self._queue.add(key)
         finally:
             self._claims.pop(claim, None)
+
+    async def adopt_services(self, namespace: str | None) -> None:
+        """Gives Services to their Jobs where an operator died before it could, and removes those that have none."""
+        services, _ = await self._cluster.list_all("Service", namespace, labelSelector=SELECTOR)
+        for service in services:
+            metadata = service["metadata"]
+            age = self._now() - datetime.fromisoformat(metadata["creationTimestamp"])
+            if is_of_a_job(service) or STAGE_LABEL not in metadata["labels"] or age.total_seconds() < SERVICE_KEPT_S:
+                continue
+            job = self._store.get("Job", metadata["namespace"], metadata["name"])
+            with contextlib.suppress(Conflict, NotFound):
+                if job:
+                    await self._cluster.replace(owned_by_job(service, job))
+                else:
+                    wanted = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+                    await self._cluster.delete("Service", metadata["namespace"], metadata["name"], wanted)
 
     async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int, key: Key) -> str:
         """Who of the stage lives, upon a live look, so that this attempt must not begin: an earlier attempt, or a
