@@ -25,7 +25,11 @@ DISRUPTIONS = {
     "DeletionByTaintManager": Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
-EXITS = {ExitCode.BAD_INPUT: Cause.BAD_INPUT, ExitCode.TRY_AGAIN: Cause.TRY_AGAIN}
+EXITS = {
+    ExitCode.BAD_INPUT: Cause.BAD_INPUT,
+    ExitCode.TRY_AGAIN: Cause.TRY_AGAIN,
+    ExitCode.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+}
 QUEUED = "Queued"
 FIXES = {
     "Unschedulable": "",
@@ -177,7 +181,8 @@ def _end(pod: Object) -> tuple[str, Cause, int | None, str] | None:
     if ended.get("reason") == "OOMKilled":
         return when, Cause.OUT_OF_MEMORY, code, f"pod {name} used more memory than its limit"
     if code in EXITS:
-        return when, EXITS[ExitCode(code)], code, said or f"pod {name}: exit code {code}"
+        nothing = "a process was killed for memory" if code == ExitCode.OUT_OF_MEMORY else f"exit code {code}"
+        return when, EXITS[ExitCode(code)], code, f"pod {name}: {said or nothing}"
     if pod["metadata"].get("deletionTimestamp") and code in (SIGTERM_EXIT, KILLED_EXIT):
         return when, Cause.DELETED, code, f"pod {name} was deleted"
     what = f"exit code {code}" if code is not None else str(status.get("message") or status.get("reason") or "failed")

@@ -90,6 +90,8 @@ def test_a_job_under_deletion_is_alive_until_its_pods_are_gone() -> None:
         (died(75), Cause.TRY_AGAIN),
         (died(1, message="Traceback"), Cause.APPLICATION),
         (died(137, reason="OOMKilled"), Cause.OUT_OF_MEMORY),
+        (died(71, message="CUDA out of memory"), Cause.OUT_OF_MEMORY),
+        (died(71), Cause.OUT_OF_MEMORY),
         (died(137), Cause.APPLICATION),
         (died(143, metadata={"deletionTimestamp": "2026-01-01T00:00:01Z"}), Cause.DELETED),
         (pod("Failed", reason="Evicted", message="disk pressure"), Cause.EVICTED),
@@ -125,6 +127,7 @@ def test_wrong_input_and_memory_go_before_whoever_died_first() -> None:
         ("Container stage failed with exit code 65 matching FailJob rule at index 0", Cause.BAD_INPUT),
         ("Container stage failed with exit code 75 matching FailJob rule at index 1", Cause.TRY_AGAIN),
         ("Pod has condition DisruptionTarget matching FailJob rule at index 2", Cause.EVICTED),
+        ("Container stage failed with exit code 71 matching FailJob rule at index 3", Cause.OUT_OF_MEMORY),
     ],
 )
 def test_without_pods_the_policys_rule_tells(message: str, cause: Cause) -> None:
