@@ -9,6 +9,8 @@ from kubedistill_api.retries import (
     RetryPolicy,
     after_disruption,
     after_failure,
+    given_back,
+    is_stuck,
     next_attempt,
 )
 from kubedistill_api.stage import StageResult
@@ -97,6 +99,8 @@ def _observe(
     if child.digest != node.digest:
         return next_attempt(stage, reason="", message="")
     match child.state:
+        case "pending" if is_stuck(child, now, policy):
+            return given_back(stage, child, now, policy)
         case "pending":
             update: dict[str, object] = {
                 "state": "Starting",

@@ -86,7 +86,7 @@ def next_look(
     elif not resource.spec.suspend:
         waiting = [s for s in status.stages if s.state == "Waiting" and s.retry_after]
         moments += [s.retry_after for s in waiting if s.retry_after and not policy.is_due(s, now)]
-        moments += [now + LINGER for s in status.stages if s.state in ACTIVE]
+        moments += [now + min(LINGER, timedelta(seconds=policy.pending_s)) for s in status.stages if s.state in ACTIVE]
         deadline = resource.spec.active_deadline_seconds
         if deadline is not None and status.active_since:
             moments.append(status.active_since + timedelta(seconds=deadline - status.active_seconds))

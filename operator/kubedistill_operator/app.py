@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from kubedistill_api.retries import RetryPolicy
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound, Unavailable
 from kubedistill_operator.controller import Controller
 from kubedistill_operator.lease import Lease
@@ -36,7 +37,10 @@ class App:
         self._cluster = cluster
         self._recorder = Recorder(cluster)
         self._poller = Poller(self.queue.add, settings.progress_seconds)
-        self._controller = Controller(cluster, self.store, self.queue, self._recorder, self._poller, self.metrics)
+        policy = RetryPolicy(pending_s=settings.pending_seconds)
+        self._controller = Controller(
+            cluster, self.store, self.queue, self._recorder, self._poller, self.metrics, policy=policy
+        )
         self._lease = Lease(cluster, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
         self._heard = time.monotonic()
         self._acts = False

@@ -20,7 +20,7 @@ from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
-from kubedistill_operator import observe
+from kubedistill_operator import observe, rivals
 from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
 from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
@@ -45,6 +45,8 @@ TROUBLE_AFTER_S = 5.0
 REFUSED_AGAIN_S = 30.0
 SERVICE_KEPT_S = 60.0
 """A Service without a Job may be of one that is being made."""
+RIVAL_LOOK_S = 30.0
+"""Another resource's Job that is waited for is looked at so often."""
 NODE_LOOK_S = 15.0
 """A pod that does not end is looked at so often."""
 
@@ -204,10 +206,10 @@ class Controller:
                 continue
             name = child_name(resource, stage.name, stage.attempt)
             asked, trouble = self._troubles.get(name, (0.0, ""))
-            if other := self._store.doing(namespace, stage.digest, uid):
-                other_name = other["metadata"]["name"]
-                self._waiters.setdefault(("Job", namespace, other_name), set()).add(key)
-                reason, message = "WaitingForOtherJob", f"Job {other_name} does the same work"
+            if other := self._rival(namespace, stage.digest, uid):
+                self._waiters.setdefault(("Job", namespace, other[0]["metadata"]["name"]), set()).add(key)
+                self._queue.add_after(key, RIVAL_LOOK_S)
+                reason, message = "WaitingForOtherJob", rivals.told(*other)
             elif trouble and time.monotonic() - asked < REFUSED_AGAIN_S:
                 quota = "exceeded quota" in trouble
                 reason, message = ("QuotaExceeded" if quota else "JobRejected"), trouble
@@ -216,6 +218,15 @@ class Controller:
                 continue
             found.append(Child(stage.name, stage.attempt, stage.digest, "pending", reason=reason, message=message))
         return found
+
+    def _rival(self, namespace: str, digest: str, uid: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """Another resource's Job that is at this work, or is waited for yet, with its pods."""
+        now = self._now()
+        for job, pods in self._store.doing(namespace, digest, uid):
+            until = rivals.waited_until(job, pods)
+            if until is None or now < until:
+                return job, pods
+        return None
 
     async def _trouble(self, job: dict[str, Any], pods: list[dict[str, Any]], key: Key) -> str:
         """The newest complaint of the Job controller about a Job that should have pods and has none."""
@@ -271,7 +282,7 @@ class Controller:
         namespace, uid = resource.metadata.namespace, str(resource.metadata.uid)
         digest = settled.graph[stage].digest
         claim = (namespace, digest)
-        if self._store.doing(namespace, digest, uid) or self._claims.get(claim, uid) != uid:
+        if self._rival(namespace, digest, uid) or self._claims.get(claim, uid) != uid:
             self._queue.add_after(key, 1.0)
             return
         self._claims[claim] = uid

@@ -81,7 +81,8 @@ def child(
     state, reason, message = _state(pods, int(spec.get("parallelism", 1)), trouble)
     if losses:
         reason, message = away
-    return Child(**base, state=state, reason=reason, message=message, progress=progress)
+    partly = state == "pending" and 0 < sum(map(_is_placed, pods)) < int(spec.get("parallelism", 1))
+    return Child(**base, state=state, reason=reason, message=message, progress=progress, partly=partly)
 
 
 def first_pod(pods: Sequence[Object]) -> Object | None:
@@ -113,7 +114,8 @@ def _state(pods: Sequence[Object], wanted: int, trouble: str) -> tuple[ChildStat
     phases = [pod.get("status", {}).get("phase") for pod in pods]
     if sum(phase in ("Running", "Succeeded") for phase in phases) >= wanted:
         return "running", "", ""
-    for pod in pods:
+    # Of a pod that runs into trouble on its node, and one that has none, the second holds up the others.
+    for pod in sorted(pods, key=_is_placed):
         if complaint := _complaint(pod):
             return "pending", *complaint
     if len(pods) < wanted and trouble:
@@ -121,6 +123,12 @@ def _state(pods: Sequence[Object], wanted: int, trouble: str) -> tuple[ChildStat
         fix = "; it starts when quota is free" if quota else ""
         return "pending", "QuotaExceeded" if quota else "PodsNotCreated", f"{trouble[:SHOWN]}{fix}"
     return "pending", "", ""
+
+
+def _is_placed(pod: Object) -> bool:
+    """Whether the pod takes room on a node."""
+    status = pod.get("status", {})
+    return status.get("phase") == "Running" or (bool(pod.get("spec", {}).get("nodeName")) and not has_ended(pod))
 
 
 def _complaint(pod: Object) -> tuple[str, str] | None:

@@ -109,13 +109,13 @@ class Store:
         """Every resource."""
         return list(self._keys.values())
 
-    def doing(self, namespace: str, digest: str, but: str) -> Object | None:
-        """A living Job of another resource of the namespace that does the same work."""
+    def doing(self, namespace: str, digest: str, but: str) -> Iterator[tuple[Object, list[Object]]]:
+        """Living Jobs of other resources of the namespace that do the same work, with their pods."""
         for place in self._work.get((namespace, digest[:63]), ()):
             item = self._objects[place]
-            if item["metadata"]["labels"][UID_LABEL] != but and not _ended(item):
-                return item
-        return None
+            uid = item["metadata"]["labels"][UID_LABEL]
+            if uid != but and not _ended(item):
+                yield item, self.pods_by_job(uid).get(item["metadata"]["name"], [])
 
 
 def version(item: Object) -> int:

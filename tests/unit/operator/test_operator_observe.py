@@ -23,7 +23,7 @@ def pod(phase="Running", index="0", *, terminated=None, waiting=None, conditions
     state = {"terminated": terminated} if terminated else {"waiting": waiting} if waiting else {"running": {}}
     return {
         "metadata": {"name": name, "labels": {INDEX_LABEL: index}, **more.pop("metadata", {})},
-        "spec": {"nodeName": "node-1"},
+        "spec": more.pop("spec", {"nodeName": "node-1"}),
         "status": {"phase": phase, "conditions": list(conditions), **more, "containerStatuses": [
             {"name": "stage", "state": state}
         ]},
@@ -69,6 +69,33 @@ def test_a_pending_pod_says_why(pods, reason: str) -> None:
 def test_a_quota_is_told_by_the_controllers_complaint() -> None:
     child = observe.child(job(), [], DIGEST, None, 'pods "x" is forbidden: exceeded quota: none')
     assert (child.state, child.reason) == ("pending", "QuotaExceeded")
+
+
+@pytest.mark.parametrize(
+    ("second", "partly"),
+    [
+        ([], True),
+        ([pod("Pending", "1", name="pod-1", spec={})], True),
+        ([pod("Pending", "1", name="pod-1")], False),
+        ([pod("Running", "1", name="pod-1")], False),
+    ],
+)
+def test_places_for_some_pods_only_are_told(second, partly: bool) -> None:
+    item = job()
+    item["spec"]["parallelism"] = 2
+    assert observe.child(item, [pod(), *second], DIGEST, None).partly is partly
+    assert not observe.child(item, [], DIGEST, None).partly
+
+
+def test_of_two_complaints_that_of_the_pod_without_a_node_is_told() -> None:
+    item = job()
+    item["spec"]["parallelism"] = 2
+    no_node = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    pods = [
+        pod("Pending", waiting={"reason": "ErrImagePull"}),
+        pod("Pending", "1", conditions=no_node, name="pod-1", spec={}),
+    ]
+    assert observe.child(item, pods, DIGEST, None).reason == "Unschedulable"
 
 
 def test_a_suspended_job_waits_in_a_queue() -> None:
