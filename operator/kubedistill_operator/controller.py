@@ -41,7 +41,7 @@ MODELS: dict[str, type[DistillationJob] | type[TeacherProbe]] = {
     "TeacherProbe": TeacherProbe,
 }
 TROUBLE_AFTER_S = 5.0
-"""A Job without pods is asked for the reason after so long, and as often."""
+"""A Job without all of its pods is asked for the reason after so long, and as often."""
 REFUSED_AGAIN_S = 30.0
 SERVICE_KEPT_S = 60.0
 """A Service without a Job may be of one that is being made."""
@@ -147,7 +147,7 @@ class Controller:
         for job in list(self._store.children(uid, "Job")):
             name, stage = job["metadata"]["name"], job["metadata"]["labels"][STAGE_LABEL]
             pods = pods_by_job.get(name, [])
-            trouble = await self._trouble(job, pods, key) if not pods else ""
+            trouble = await self._trouble(job, pods, key)
             losses = await self._losses(pods, key)
             child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble, losses)
             if child.state in ("succeeded", "failed") and _is_news(status, child) and not observe.have_ended(pods):
@@ -229,9 +229,15 @@ class Controller:
         return None
 
     async def _trouble(self, job: dict[str, Any], pods: list[dict[str, Any]], key: Key) -> str:
-        """The newest complaint of the Job controller about a Job that should have pods and has none."""
+        """The newest complaint of the Job controller about a Job that should have more pods than it has."""
         status, name = job.get("status", {}), job["metadata"]["name"]
-        if pods or status.get("conditions") or job["spec"].get("suspend") or job["metadata"].get("deletionTimestamp"):
+        complete = len(pods) >= int(job["spec"].get("parallelism", 1))
+        if (
+            complete
+            or status.get("conditions")
+            or job["spec"].get("suspend")
+            or job["metadata"].get("deletionTimestamp")
+        ):
             self._troubles.pop(name, None)
             return ""
         asked, trouble = self._troubles.get(name, (0.0, ""))

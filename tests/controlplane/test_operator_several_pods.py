@@ -144,3 +144,21 @@ async def test_a_pod_of_a_lost_node_is_given_up_and_the_stage_goes_on_elsewhere(
         assert (await case.cluster._request("GET", target))["metadata"]["deletionTimestamp"]
     assert done["status"]["phase"] == "Complete"
     assert (stages(done)["train"]["failures"], stages(done)["train"]["attempt"]) == (0, 1)
+
+
+async def test_a_stage_with_quota_for_half_of_its_pods_gives_it_back_for_free(case: Case) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "one", "namespace": case.namespace},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    await case.cluster._request("POST", f"api/v1/namespaces/{case.namespace}/resourcequotas", {}, quota)
+    case.player.hold("train")
+    await case.create(runtime(trainer={"replicas": 2}), job(backoffLimit=0))
+    async with case.operator(pending_seconds=10):
+        retried = await case.until("DistillationJob", "demo", lambda s: stage(s, "train").get("retryAfter"), 120)
+        train = stages(retried)["train"]
+        assert (train["reason"], train["attempt"], train.get("failures", 0)) == ("QuotaExceeded", 1, 0)
+        assert "exceeded quota" in train["message"]
+        await case.until_jobs(lambda jobs: not any(stage_of(j) == "train" for j in jobs))
