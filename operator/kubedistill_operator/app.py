@@ -101,15 +101,24 @@ class App:
         for kind in (*RUNTIMES, *RESOURCES, *CHILDREN):
             query = {"labelSelector": SELECTOR} if kind in CHILDREN else {}
             for namespace in self._scopes(kind):
-                items, listed_at = await self._cluster.list_all(kind, namespace, **query)
                 before = set(self.store.resources())
-                differed = self.store.replace(kind, namespace, items, listed_at)
+                differed = await self._list(kind, namespace, query)
                 if differed and self._acts:
                     log.info("the watch of %s had missed %d objects", kind, differed)
                     for key in before | set(self.store.resources()):
                         self.queue.add(key)
         for namespace in self._scopes("Service"):
             await self._controller.adopt_services(namespace)
+
+    async def _list(self, kind: str, namespace: str | None, query: dict[str, str]) -> int:
+        """Takes a complete list into the store, holding one page of it at a time. Returns how many objects differed."""
+        listed: set[tuple[str, str]] = set()
+        differed, listed_at = 0, 0
+        async for page, version in self._cluster.pages(kind, namespace, **query):
+            listed_at = version
+            listed |= {(item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in page}
+            differed += sum(self.store.put(kind, item) for item in page)
+        return differed + self.store.retain(kind, namespace, listed, listed_at)
 
     def _scopes(self, kind: str) -> Iterator[str | None]:
         if kind == "ClusterDistillationRuntime" or not self.settings.namespaces:

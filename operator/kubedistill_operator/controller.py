@@ -20,7 +20,7 @@ from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
-from kubedistill_operator import observe, rivals
+from kubedistill_operator import journal, observe, rivals
 from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
 from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
@@ -125,7 +125,11 @@ class Controller:
             after = after.model_copy(update={"runtime": settled.runtime_status})
         if after != status:
             item = await self._write(item, after)
-            self._recorder.record(item, status, after)
+            self._recorder.record(item, status, after, observed.children)
+            for line in journal.lines(status, after, observed.children, now):
+                child = child_name(resource, str(line["stage"]), int(str(line["attempt"])))
+                text = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, ""))
+                log.info("%s", text, extra={"object": "/".join(key), "fields": {**line, "child": child}})
             self._metrics.changed(key, status, after)
         for action in actions:
             await self._act(action, resource, settled, item, key)

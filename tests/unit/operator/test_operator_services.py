@@ -35,8 +35,8 @@ class Kept(Cluster):
         self.replaced: list[dict] = []
         self.deleted: list[str] = []
 
-    async def list_all(self, kind, namespace=None, **query):
-        return self.items.get(kind, []), 9
+    async def pages(self, kind, namespace=None, **query):
+        yield self.items.get(kind, []), 9
 
     async def replace(self, item):
         self.replaced.append(item)
