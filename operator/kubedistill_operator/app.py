@@ -18,6 +18,7 @@ from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.poller import Poller
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settings import Settings
+from kubedistill_operator.signs import CYCLE_S, Signs
 from kubedistill_operator.store import CHILDREN, RESOURCES, RUNTIMES, Key, Store, owner_uid
 from kubedistill_operator.workqueue import WorkQueue
 
@@ -42,12 +43,12 @@ class App:
             cluster, self.store, self.queue, self._recorder, self._poller, self.metrics, policy=policy
         )
         self._lease = Lease(cluster, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
-        self._heard = time.monotonic()
+        self.signs = Signs((*RUNTIMES, *RESOURCES, *CHILDREN, "Lease"))
         self._acts = False
 
     def observed(self, kind: str, type_: str | None, item: dict[str, Any]) -> None:
         """A watch tells of an object: `type_` is DELETED, or anything else for one that is there."""
-        self._heard = time.monotonic()
+        self.signs.heard(kind)
         if kind == "Lease":
             return
         metadata = item["metadata"]
@@ -160,11 +161,15 @@ class App:
         return runner
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        """Whether the watches live: the Lease is watched too, and whoever holds it renews it every few seconds."""
-        silent = time.monotonic() - self._heard
-        if silent > self.settings.silence_seconds:
-            return web.Response(status=500, text=f"the watches have told nothing for {silent:.0f} s\n")
-        return web.Response(text=f"the watches told something {silent:.1f} s ago\n")
+        """Whether the watches live. Of all of them something is heard all the time, since the Lease is watched too, and
+        whoever holds it renews it every few seconds; of each one at least that it begins anew."""
+        newest = self.signs.newest()
+        if newest > self.settings.silence_seconds:
+            return web.Response(status=500, text=f"the watches have told nothing for {newest:.0f} s\n")
+        if silent := self.signs.silent(CYCLE_S + self.settings.silence_seconds):
+            told = ", ".join(f"{kind} for {seconds:.0f} s" for kind, seconds in sorted(silent.items()))
+            return web.Response(status=500, text=f"watches give no sign of life: {told}\n")
+        return web.Response(text=f"the watches told something {newest:.1f} s ago\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Ready once it could act: holding the Lease is not asked for, because the other one has it."""
