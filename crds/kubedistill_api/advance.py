@@ -9,6 +9,8 @@ from kubedistill_api.retries import (
     RetryPolicy,
     after_disruption,
     after_failure,
+    given_back,
+    is_stuck,
     next_attempt,
 )
 from kubedistill_api.stage import StageResult
@@ -97,6 +99,8 @@ def _observe(
     if child.digest != node.digest:
         return next_attempt(stage, reason="", message="")
     match child.state:
+        case "pending" if is_stuck(child, now, policy):
+            return given_back(stage, child, now, policy)
         case "pending":
             update: dict[str, object] = {
                 "state": "Starting",
@@ -108,8 +112,8 @@ def _observe(
         case "running":
             update = {
                 "state": "Running",
-                "reason": "",
-                "message": "",
+                "reason": child.reason,
+                "message": child.message,
                 "retry_after": None,
                 "progress": child.progress or stage.progress,
                 "started": stage.started or child.started,
@@ -117,7 +121,7 @@ def _observe(
             return stage.model_copy(update=update)
         case "stopping":
             # Somebody else told it to end; what it leaves decides.
-            return stage.model_copy(update={"state": "Running"})
+            return stage.model_copy(update={"state": "Running", "reason": child.reason, "message": child.message})
         case "succeeded":
             # Started again, a finished stage finds its result and ends at once.
             message = f"attempt {child.attempt} ended well, but its result is not there"

@@ -28,6 +28,10 @@ class Cause(StrEnum):
     NODE_LOST = "NodeLost"
     DELETED = "PodDeleted"
     """Somebody deleted a pod by hand."""
+    UNSCHEDULABLE = "Unschedulable"
+    """Some of its pods had a place and others found none for so long that it gave them back."""
+    QUOTA = "QuotaExceeded"
+    """The same for want of quota."""
     DEADLINE = "DeadlineExceeded"
     """The child's own deadline passed."""
 
@@ -46,13 +50,18 @@ class Child:
     """Why it failed; only with state `failed`, where None counts as an application error."""
     exit_code: int | None = None
     reason: str = ""
-    """Why it is pending, one CamelCase word: Unschedulable, ImagePullBackOff, QuotaExceeded."""
+    """Why it is pending, one CamelCase word: Unschedulable, ImagePullBackOff, QuotaExceeded; or what is wrong with a
+    running or stopping one."""
     message: str = ""
     """The same, or the failure, in a sentence."""
     pod: str | None = None
     """Where it runs: a pod's name, or a process id."""
     progress: Progress | None = None
     started: datetime | None = None
+    partly: bool = False
+    """Some of its pods hold a place and others have none: of two such children each may wait for the other."""
+    remains: bool = False
+    """It failed and will not come back, but is not removed: a Job whose pod is on a lost node. To be stopped."""
 
     @property
     def alive(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 from kubedistill_api.advance import LINGER, advance, fresh, guarded
 from kubedistill_api.conditions import holds, is_finished, phase, put
 from kubedistill_api.graph import Graph, Node, Resource
-from kubedistill_api.observed import Action, DeleteResource, Hold, Observed, StartStage, StopStage
+from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.outcome import with_outcome
 from kubedistill_api.retries import RetryPolicy, next_attempt
 from kubedistill_api.standings import completed
@@ -45,7 +45,7 @@ def reconcile(
     if resource.metadata.deletion_timestamp:
         return before, ()
     if is_finished(before):
-        stops = tuple(StopStage(c.stage, c.attempt) for c in observed.alive() if c.state != "stopping")
+        stops = tuple(StopStage(c.stage, c.attempt) for c in _stoppable(observed))
         return before, (*stops, *_expired(resource, before, now))
     after = before.model_copy(
         update={
@@ -86,7 +86,7 @@ def next_look(
     elif not resource.spec.suspend:
         waiting = [s for s in status.stages if s.state == "Waiting" and s.retry_after]
         moments += [s.retry_after for s in waiting if s.retry_after and not policy.is_due(s, now)]
-        moments += [now + LINGER for s in status.stages if s.state in ACTIVE]
+        moments += [now + min(LINGER, timedelta(seconds=policy.pending_s)) for s in status.stages if s.state in ACTIVE]
         deadline = resource.spec.active_deadline_seconds
         if deadline is not None and status.active_since:
             moments.append(status.active_since + timedelta(seconds=deadline - status.active_seconds))
@@ -186,15 +186,15 @@ def _scheduled(
     A stage that is Starting without a child is started again by the same name: the first time may have been lost.
     """
     by_name = {stage.name: stage for stage in stages}
-    alive = {child.stage for child in observed.alive()}
-    busy = alive | {stage.name for stage in stages if stage.state in ACTIVE}
+    alive = {child.stage: child for child in observed.alive()}
+    busy = alive.keys() | {stage.name for stage in stages if stage.state in ACTIVE}
     present = {(child.stage, child.attempt) for child in observed.children}
     starts: list[Action] = []
     for node in graph.nodes:
         stage = by_name[node.name]
         if stage.state == "Waiting":
             full = slots is not None and len(busy) >= slots
-            stage = _begun(stage, node, by_name, node.name in alive, full, now, policy)
+            stage = _begun(stage, node, by_name, alive.get(node.name), full, now, policy)
             by_name[node.name] = stage
         if stage.state == "Starting":
             busy.add(node.name)
@@ -207,7 +207,7 @@ def _begun(
     stage: StageStatus,
     node: Node,
     by_name: dict[str, StageStatus],
-    stopping: bool,
+    stopping: Child | None,
     full: bool,
     now: datetime,
     policy: RetryPolicy,
@@ -220,6 +220,8 @@ def _begun(
     update: dict[str, object]
     if missing:
         update = {"reason": "WaitingForStages", "message": f"waits for {', '.join(missing)}"}
+    elif stopping and stopping.state == "stopping" and stopping.reason:
+        update = {"reason": stopping.reason, "message": stopping.message}
     elif stopping:
         update = {"reason": "Stopping", "message": "waits for an earlier attempt to end"}
     elif full:
@@ -250,6 +252,9 @@ def _doing(stages: Sequence[StageStatus]) -> tuple[str, str]:
     """Reason and message of the Progressing condition."""
     running = [s.name for s in stages if s.state == "Running"]
     pending = [s for s in stages if s.state == "Starting"]
+    for stage in stages:
+        if stage.state == "Running" and stage.reason:
+            return stage.reason, f"{stage.name}: {stage.message or stage.reason}"
     if running:
         return "StagesRunning", f"running: {', '.join(running)}"
     for stage in pending:
@@ -260,15 +265,24 @@ def _doing(stages: Sequence[StageStatus]) -> tuple[str, str]:
     for stage in stages:
         if stage.retry_after:
             return "RetryScheduled", f"{stage.name} is tried again: {stage.reason}: {stage.message}"
+    for stage in stages:
+        if stage.state == "Waiting" and stage.reason not in ("", "Stopping", "WaitingForStages", "WaitingForSlot"):
+            return stage.reason, f"{stage.name}: {stage.message}"
     return "StagesWaiting", "waiting for stopped stages to end"
 
 
 def _stops(status: JobStatus, observed: Observed) -> Iterator[StopStage]:
     """A child may live only while its stage is active under the same attempt."""
     active = {(stage.name, stage.attempt) for stage in status.stages if stage.state in ACTIVE}
-    for child in observed.alive():
-        if child.state != "stopping" and (child.stage, child.attempt) not in active:
+    for child in _stoppable(observed):
+        if child.remains or (child.stage, child.attempt) not in active:
             yield StopStage(child.stage, child.attempt)
+
+
+def _stoppable(observed: Observed) -> Iterator[Child]:
+    """Children that are there and were not told to end."""
+    yield from (child for child in observed.alive() if child.state != "stopping")
+    yield from (child for child in observed.children if child.remains)
 
 
 def _expired(resource: Resource, status: JobStatus, now: datetime) -> Iterator[DeleteResource]:

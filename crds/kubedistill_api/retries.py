@@ -1,9 +1,10 @@
 """What a failure of one attempt means for its stage. Failures are counted by cause. Pure."""
 
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from kubedistill_api.observed import Cause
+from kubedistill_api.observed import Cause, Child
 from kubedistill_api.status import StageStatus
 
 DISRUPTIONS = frozenset({Cause.PREEMPTED, Cause.EVICTED, Cause.NODE_LOST, Cause.DELETED})
@@ -20,6 +21,7 @@ FINAL = {
 # A stage has no figures before it succeeds, so its retries are shown, and counted, among them.
 TRY_AGAINS = "tryAgains"
 DISRUPTED = "disruptions"
+GIVEN_BACK = "givenBack"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class RetryPolicy:
     try_again_limit: int = 12
     """Exit codes 75 that a stage may have: with the default delays, more than an hour."""
     disruption_base_s: float = 5
+    pending_s: float = 480
+    """A child with places for some of its pods only gives them back after so long. Less than the ten minutes that pods
+    wait for each other."""
+    given_back_base_s: float = 60
     cap_s: float = 600
 
     def delay(self, base_s: float, n: int) -> timedelta:
@@ -92,6 +98,23 @@ def after_disruption(stage: StageStatus, reason: str, message: str, now: datetim
     n = count(stage, DISRUPTED) + 1
     counted = stage.model_copy(update={"metrics": {**stage.metrics, DISRUPTED: n}})
     return _retry(counted, reason, message, now + policy.delay(policy.disruption_base_s, n))
+
+
+def is_stuck(child: Child, now: datetime, policy: RetryPolicy) -> bool:
+    """Whether a pending child holds places for too long without having all of them."""
+    return child.partly and child.started is not None and now - child.started > timedelta(seconds=policy.pending_s)
+
+
+def given_back(stage: StageStatus, child: Child, now: datetime, policy: RetryPolicy) -> StageStatus:
+    """The stage after it gave its places back: free. The pause is drawn by work and attempt, so that two stages that
+    hold what the other one wants do not come again together."""
+    n = count(stage, GIVEN_BACK) + 1
+    counted = stage.model_copy(update={"metrics": {**stage.metrics, GIVEN_BACK: n}})
+    pause = policy.delay(policy.given_back_base_s, n) * random.Random(f"{stage.digest} {stage.attempt}").uniform(0.5, 2)
+    reason = Cause.QUOTA if child.reason == Cause.QUOTA else Cause.UNSCHEDULABLE
+    why = child.message or "some pods have no node"
+    message = f"{why}; after {policy.pending_s:g} s its other pods gave their places back"
+    return _retry(counted, reason, message, now + min(pause, timedelta(seconds=policy.cap_s)))
 
 
 def _retry(stage: StageStatus, reason: str, message: str, when: datetime) -> StageStatus:

@@ -67,6 +67,8 @@ class ExitCode(IntEnum):
     """The result is there."""
     BAD_INPUT = 65
     """Something the user gave is wrong; trying again cannot help (EX_DATAERR of sysexits.h)."""
+    OUT_OF_MEMORY = 71
+    """A process of the stage, or its GPU, had no memory left (EX_OSERR of sysexits.h)."""
     TRY_AGAIN = 75
     """Something outside failed and may come back (EX_TEMPFAIL of sysexits.h)."""
 

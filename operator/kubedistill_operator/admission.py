@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from kubedistill_api.graph import Resource, source_uris
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.stage import ROLES
 
 DEFAULT_RUNTIME = "default"
 
@@ -35,6 +36,13 @@ def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
     for name, samples in wanted.items():
         if limits.max_samples is not None and samples > limits.max_samples:
             yield f"{name}: {samples} is more than the runtime allows; at most {limits.max_samples}"
+    for role in sorted(set(ROLES.values())):
+        gpus = getattr(runtime, role).gpus
+        if limits.max_gpus is not None and gpus > limits.max_gpus:
+            yield (
+                f"the runtime's spec.{role}: replicas times gpusPerReplica is {gpus}, and its spec.limits.maxGpus "
+                f"allows a stage at most {limits.max_gpus}; take another runtime, or have one of the two changed"
+            )
     deadline = spec.active_deadline_seconds
     if limits.max_active_deadline_seconds is not None and (deadline or 0) > limits.max_active_deadline_seconds:
         yield (

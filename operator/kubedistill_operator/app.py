@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from kubedistill_api.retries import RetryPolicy
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound, Unavailable
 from kubedistill_operator.controller import Controller
 from kubedistill_operator.lease import Lease
@@ -17,6 +18,7 @@ from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.poller import Poller
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settings import Settings
+from kubedistill_operator.signs import CYCLE_S, Signs
 from kubedistill_operator.store import CHILDREN, RESOURCES, RUNTIMES, Key, Store, owner_uid
 from kubedistill_operator.workqueue import WorkQueue
 
@@ -36,14 +38,17 @@ class App:
         self._cluster = cluster
         self._recorder = Recorder(cluster)
         self._poller = Poller(self.queue.add, settings.progress_seconds)
-        self._controller = Controller(cluster, self.store, self.queue, self._recorder, self._poller, self.metrics)
+        policy = RetryPolicy(pending_s=settings.pending_seconds)
+        self._controller = Controller(
+            cluster, self.store, self.queue, self._recorder, self._poller, self.metrics, policy=policy
+        )
         self._lease = Lease(cluster, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
-        self._heard = time.monotonic()
+        self.signs = Signs((*RUNTIMES, *RESOURCES, *CHILDREN, "Lease"))
         self._acts = False
 
     def observed(self, kind: str, type_: str | None, item: dict[str, Any]) -> None:
         """A watch tells of an object: `type_` is DELETED, or anything else for one that is there."""
-        self._heard = time.monotonic()
+        self.signs.heard(kind)
         if kind == "Lease":
             return
         metadata = item["metadata"]
@@ -97,13 +102,24 @@ class App:
         for kind in (*RUNTIMES, *RESOURCES, *CHILDREN):
             query = {"labelSelector": SELECTOR} if kind in CHILDREN else {}
             for namespace in self._scopes(kind):
-                items, listed_at = await self._cluster.list_all(kind, namespace, **query)
                 before = set(self.store.resources())
-                differed = self.store.replace(kind, namespace, items, listed_at)
+                differed = await self._list(kind, namespace, query)
                 if differed and self._acts:
                     log.info("the watch of %s had missed %d objects", kind, differed)
                     for key in before | set(self.store.resources()):
                         self.queue.add(key)
+        for namespace in self._scopes("Service"):
+            await self._controller.adopt_services(namespace)
+
+    async def _list(self, kind: str, namespace: str | None, query: dict[str, str]) -> int:
+        """Takes a complete list into the store, holding one page of it at a time. Returns how many objects differed."""
+        listed: set[tuple[str, str]] = set()
+        differed, listed_at = 0, 0
+        async for page, version in self._cluster.pages(kind, namespace, **query):
+            listed_at = version
+            listed |= {(item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in page}
+            differed += sum(self.store.put(kind, item) for item in page)
+        return differed + self.store.retain(kind, namespace, listed, listed_at)
 
     def _scopes(self, kind: str) -> Iterator[str | None]:
         if kind == "ClusterDistillationRuntime" or not self.settings.namespaces:
@@ -145,11 +161,15 @@ class App:
         return runner
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        """Whether the watches live: the Lease is watched too, and whoever holds it renews it every few seconds."""
-        silent = time.monotonic() - self._heard
-        if silent > self.settings.silence_seconds:
-            return web.Response(status=500, text=f"the watches have told nothing for {silent:.0f} s\n")
-        return web.Response(text=f"the watches told something {silent:.1f} s ago\n")
+        """Whether the watches live. Of all of them something is heard all the time, since the Lease is watched too, and
+        whoever holds it renews it every few seconds; of each one at least that it begins anew."""
+        newest = self.signs.newest()
+        if newest > self.settings.silence_seconds:
+            return web.Response(status=500, text=f"the watches have told nothing for {newest:.0f} s\n")
+        if silent := self.signs.silent(CYCLE_S + self.settings.silence_seconds):
+            told = ", ".join(f"{kind} for {seconds:.0f} s" for kind, seconds in sorted(silent.items()))
+            return web.Response(status=500, text=f"watches give no sign of life: {told}\n")
+        return web.Response(text=f"the watches told something {newest:.1f} s ago\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Ready once it could act: holding the Lease is not asked for, because the other one has it."""

@@ -18,7 +18,7 @@ TEACHER_KEY = "teacher.json"
 RAY_KINDS = ("sample", "baseline", "evaluate", "curate")
 KEEP_S = 24 * 3600
 """A child that ended is kept so long, for its logs."""
-RULE_EXITS = {0: ExitCode.BAD_INPUT, 1: ExitCode.TRY_AGAIN}
+RULE_EXITS = {0: ExitCode.BAD_INPUT, 1: ExitCode.TRY_AGAIN, 3: ExitCode.OUT_OF_MEMORY}
 """Exit code by the index of the rule in `podFailurePolicy`, which the Job's condition names."""
 
 _CLAIM = re.compile(r'"pvc://([^/"]+)')
@@ -131,11 +131,13 @@ def stage_children(
 
 
 def _failure_rules() -> list[Manifest]:
-    codes = [
+    disrupted = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return [
         {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [int(RULE_EXITS[index])]}}
-        for index in sorted(RULE_EXITS)
+        if index in RULE_EXITS
+        else disrupted
+        for index in range(len(RULE_EXITS) + 1)
     ]
-    return [*codes, {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
 
 
 def _service(metadata: Manifest, name: str) -> Manifest:
@@ -150,6 +152,19 @@ def _service(metadata: Manifest, name: str) -> Manifest:
             "selector": {"batch.kubernetes.io/job-name": name},
         },
     }
+
+
+def owned_by_job(service: Manifest, job: Manifest) -> Manifest:
+    """The Service as the Job's, so that it goes when the Job does. It is made before the Job, whose pods need it, and
+    so cannot be the Job's from the beginning."""
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+    reference |= {key: job["metadata"][key] for key in ("name", "uid")}
+    metadata = {**service["metadata"], "ownerReferences": [reference]}
+    return {**service, "kind": "Service", "apiVersion": "v1", "metadata": metadata}
+
+
+def is_of_a_job(service: Manifest) -> bool:
+    return any(owner["kind"] == "Job" for owner in service["metadata"].get("ownerReferences", ()))
 
 
 def _claims(spec: StageSpec) -> dict[str, bool]:

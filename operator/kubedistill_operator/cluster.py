@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,6 +37,7 @@ PATHS: Mapping[str, tuple[str, str]] = {
     "Service": ("api/v1", "services"),
     "ConfigMap": ("api/v1", "configmaps"),
     "Event": ("api/v1", "events"),
+    "Node": ("api/v1", "nodes"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
 }
 
@@ -97,14 +98,22 @@ class Cluster:
 
     async def list_all(self, kind: str, namespace: str | None = None, **query: str) -> tuple[list[Object], int]:
         """Every object, and the version of the list: what is newer than that may be missing in it."""
-        items: list[Object] = []
+        pages = [page async for page in self.pages(kind, namespace, **query)]
+        return [item for items, _ in pages for item in items], pages[-1][1]
+
+    async def pages(
+        self, kind: str, namespace: str | None = None, **query: str
+    ) -> AsyncIterator[tuple[list[Object], int]]:
+        """The same page by page, for who need not hold all of them at once; each with the version of the list."""
         more: dict[str, str] = {"limit": str(PAGE)}
         while True:
             answer = await self._request("GET", path(kind, namespace), {**query, **more})
-            items += answer["items"]
-            if not answer["metadata"].get("continue"):
-                return items, int(answer["metadata"]["resourceVersion"])
-            more["continue"] = answer["metadata"]["continue"]
+            more["continue"] = answer["metadata"].get("continue", "")
+            items, listed_at = answer.pop("items"), int(answer["metadata"]["resourceVersion"])
+            yield items, listed_at
+            del items
+            if not more["continue"]:
+                return
 
     async def create(self, item: Object) -> Object:
         """Raises Conflict when it exists."""

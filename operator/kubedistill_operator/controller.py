@@ -1,5 +1,6 @@
 """One look at one resource: read what is known, decide, write the status, act."""
 
+import contextlib
 import json
 import logging
 import time
@@ -19,11 +20,13 @@ from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
-from kubedistill_operator import observe
-from kubedistill_operator.children import stage_children, storage_root
+from kubedistill_operator import journal, observe, rivals
+from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
+from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
-from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL, child_name
+from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
+from kubedistill_operator.nodes import Nodes
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settle import Place, Settled, Settler, Waiting, limited
@@ -38,8 +41,14 @@ MODELS: dict[str, type[DistillationJob] | type[TeacherProbe]] = {
     "TeacherProbe": TeacherProbe,
 }
 TROUBLE_AFTER_S = 5.0
-"""A Job without pods is asked for the reason after so long, and as often."""
+"""A Job without all of its pods is asked for the reason after so long, and as often."""
 REFUSED_AGAIN_S = 30.0
+SERVICE_KEPT_S = 60.0
+"""A Service without a Job may be of one that is being made."""
+RIVAL_LOOK_S = 30.0
+"""Another resource's Job that is waited for is looked at so often."""
+NODE_LOOK_S = 15.0
+"""A pod that does not end is looked at so often."""
 
 
 class Controller:
@@ -66,6 +75,7 @@ class Controller:
         self._policy = policy or RetryPolicy()
         self._now = now
         self._settler = Settler(cluster, store)
+        self._nodes = Nodes(cluster)
         self._waiters: dict[Place, set[Key]] = {}
         self._claims: dict[tuple[str, str], str] = {}
         """Work that is being started this moment, by namespace and digest: the uid of who starts it."""
@@ -115,7 +125,11 @@ class Controller:
             after = after.model_copy(update={"runtime": settled.runtime_status})
         if after != status:
             item = await self._write(item, after)
-            self._recorder.record(item, status, after)
+            self._recorder.record(item, status, after, observed.children)
+            for line in journal.lines(status, after, observed.children, now):
+                child = child_name(resource, str(line["stage"]), int(str(line["attempt"])))
+                text = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, ""))
+                log.info("%s", text, extra={"object": "/".join(key), "fields": {**line, "child": child}})
             self._metrics.changed(key, status, after)
         for action in actions:
             await self._act(action, resource, settled, item, key)
@@ -137,28 +151,42 @@ class Controller:
         for job in list(self._store.children(uid, "Job")):
             name, stage = job["metadata"]["name"], job["metadata"]["labels"][STAGE_LABEL]
             pods = pods_by_job.get(name, [])
-            trouble = await self._trouble(job, pods, key) if not pods else ""
-            child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble)
+            trouble = await self._trouble(job, pods, key)
+            losses = await self._losses(pods, key)
+            child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble, losses)
             if child.state in ("succeeded", "failed") and _is_news(status, child) and not observe.have_ended(pods):
                 # The watch of pods is behind that of Jobs, and how a pod ended decides what to do.
-                pods = await self._pods(job)
-                child = observe.child(job, pods, digests.get(stage, ""), None)
+                pods = await self._pods(job["metadata"]["namespace"], f"{JOB_NAME_LABEL}={name}")
+                child = observe.child(job, pods, digests.get(stage, ""), None, losses=await self._losses(pods, key))
             children.append(child)
             self._follow(child, name, pods, key)
-            if child.state == "succeeded" and (result := observe.result(pods)):
+            ended = child.state in ("succeeded", "failed")
+            if ended and (result := observe.result(pods)):
                 results[result.digest] = result
         children += self._waiting(resource, status, graph, children, key)
         root = storage_root(settled.runtime, resource.metadata.namespace) if settled else ""
         return Observed(tuple(children), results, root=root)
 
-    async def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """A Job's pods, read live."""
-        metadata = job["metadata"]
-        selector = f"{JOB_NAME_LABEL}={metadata['name']}"
-        pods, _ = await self._cluster.list_all("Pod", metadata["namespace"], labelSelector=selector)
+    async def _pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods, read live."""
+        pods, _ = await self._cluster.list_all("Pod", namespace, labelSelector=selector)
         for pod in pods:
             self._store.put("Pod", pod)
         return pods
+
+    async def _losses(self, pods: list[dict[str, Any]], key: Key) -> list[Loss]:
+        """Of the pods that should have ended or whose nodes are away, the lost ones first."""
+        found: list[Loss] = []
+        for pod in pods:
+            one = None
+            if is_suspect(pod, self._now()):
+                one = loss(pod, await self._nodes.get(pod["spec"]["nodeName"]), self._now())
+                found += [one] if one else []
+            waited_for = pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
+            if not one.lost if one else waited_for:
+                # Nobody tells when its time is over.
+                self._queue.add_after(key, NODE_LOOK_S)
+        return sorted(found, key=lambda one: not one.lost)
 
     def _follow(self, child: Child, name: str, pods: list[dict[str, Any]], key: Key) -> None:
         """Asks a running child for its progress, and no other."""
@@ -182,10 +210,10 @@ class Controller:
                 continue
             name = child_name(resource, stage.name, stage.attempt)
             asked, trouble = self._troubles.get(name, (0.0, ""))
-            if other := self._store.doing(namespace, stage.digest, uid):
-                other_name = other["metadata"]["name"]
-                self._waiters.setdefault(("Job", namespace, other_name), set()).add(key)
-                reason, message = "WaitingForOtherJob", f"Job {other_name} does the same work"
+            if other := self._rival(namespace, stage.digest, uid):
+                self._waiters.setdefault(("Job", namespace, other[0]["metadata"]["name"]), set()).add(key)
+                self._queue.add_after(key, RIVAL_LOOK_S)
+                reason, message = "WaitingForOtherJob", rivals.told(*other)
             elif trouble and time.monotonic() - asked < REFUSED_AGAIN_S:
                 quota = "exceeded quota" in trouble
                 reason, message = ("QuotaExceeded" if quota else "JobRejected"), trouble
@@ -195,10 +223,25 @@ class Controller:
             found.append(Child(stage.name, stage.attempt, stage.digest, "pending", reason=reason, message=message))
         return found
 
+    def _rival(self, namespace: str, digest: str, uid: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """Another resource's Job that is at this work, or is waited for yet, with its pods."""
+        now = self._now()
+        for job, pods in self._store.doing(namespace, digest, uid):
+            until = rivals.waited_until(job, pods)
+            if until is None or now < until:
+                return job, pods
+        return None
+
     async def _trouble(self, job: dict[str, Any], pods: list[dict[str, Any]], key: Key) -> str:
-        """The newest complaint of the Job controller about a Job that should have pods and has none."""
+        """The newest complaint of the Job controller about a Job that should have more pods than it has."""
         status, name = job.get("status", {}), job["metadata"]["name"]
-        if pods or status.get("conditions") or job["spec"].get("suspend") or job["metadata"].get("deletionTimestamp"):
+        complete = len(pods) >= int(job["spec"].get("parallelism", 1))
+        if (
+            complete
+            or status.get("conditions")
+            or job["spec"].get("suspend")
+            or job["metadata"].get("deletionTimestamp")
+        ):
             self._troubles.pop(name, None)
             return ""
         asked, trouble = self._troubles.get(name, (0.0, ""))
@@ -249,18 +292,21 @@ class Controller:
         namespace, uid = resource.metadata.namespace, str(resource.metadata.uid)
         digest = settled.graph[stage].digest
         claim = (namespace, digest)
-        if self._store.doing(namespace, digest, uid) or self._claims.get(claim, uid) != uid:
+        if self._rival(namespace, digest, uid) or self._claims.get(claim, uid) != uid:
             self._queue.add_after(key, 1.0)
             return
         self._claims[claim] = uid
         try:
-            if attempt and await self._other_lives(namespace, uid, stage, attempt):
+            if attempt and (other := await self._other_lives(namespace, uid, stage, attempt, key)):
+                log.debug("%s %s of %s waits: %s", stage, attempt, "/".join(key), other)
                 self._queue.add_after(key, 1.0)
                 return
             job, service = stage_children(resource, settled.graph, settled.runtime, stage, attempt)
-            if service:
-                await self._create(service, uid)
-            self._store.put("Job", await self._create(job, uid))
+            there = await self._create(service, uid) if service else None
+            started = await self._create(job, uid)
+            self._store.put("Job", started)
+            if there and not is_of_a_job(there):
+                await self._cluster.replace(owned_by_job(there, started))
             self._troubles.pop(job["metadata"]["name"], None)
         except (BadTemplate, ApiError) as error:
             if isinstance(error, ApiError) and error.status not in (400, 403, 422):
@@ -271,16 +317,45 @@ class Controller:
         finally:
             self._claims.pop(claim, None)
 
-    async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int) -> bool:
-        """Whether, upon a live look, an earlier attempt is still there, or a later one is already."""
+    async def adopt_services(self, namespace: str | None) -> None:
+        """Gives Services to their Jobs where an operator died before it could, and removes those that have none."""
+        services, _ = await self._cluster.list_all("Service", namespace, labelSelector=SELECTOR)
+        for service in services:
+            metadata = service["metadata"]
+            age = self._now() - datetime.fromisoformat(metadata["creationTimestamp"])
+            if is_of_a_job(service) or STAGE_LABEL not in metadata["labels"] or age.total_seconds() < SERVICE_KEPT_S:
+                continue
+            job = self._store.get("Job", metadata["namespace"], metadata["name"])
+            with contextlib.suppress(Conflict, NotFound):
+                if job:
+                    await self._cluster.replace(owned_by_job(service, job))
+                else:
+                    wanted = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+                    await self._cluster.delete("Service", metadata["namespace"], metadata["name"], wanted)
+
+    async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int, key: Key) -> str:
+        """Who of the stage lives, upon a live look, so that this attempt must not begin: an earlier attempt, or a
+        later one that exists already. Empty when nobody does; pods that are lost count for nobody."""
         selector = f"{UID_LABEL}={uid},{STAGE_LABEL}={stage}"
+        earlier: list[dict[str, Any]] = []
         for job in (await self._cluster.list_all("Job", namespace, labelSelector=selector))[0]:
             self._store.put("Job", job)
             number = int(job["metadata"]["labels"][ATTEMPT_LABEL])
-            child = observe.child(job, (), "", None)
-            if number > attempt or (number < attempt and child.alive):
-                return True
-        return False
+            if number > attempt:
+                return f"attempt {number} exists already"
+            if number < attempt and observe.child(job, (), "", None).alive:
+                earlier.append(job)
+        pods = await self._pods(namespace, selector) if earlier else []
+        for job in earlier:
+            name = job["metadata"]["name"]
+            own = [pod for pod in pods if pod["metadata"]["labels"].get(JOB_NAME_LABEL) == name and not has_ended(pod)]
+            for pod in own:
+                losses = await self._losses([pod], key)
+                if not losses or not losses[0].lost:
+                    return losses[0].message if losses else f"pod {pod['metadata']['name']} has not ended"
+            if not own and not job["metadata"].get("deletionTimestamp"):
+                return f"Job {name} has not ended"
+        return ""
 
     async def _create(self, manifest: dict[str, Any], uid: str) -> dict[str, Any]:
         """The object, made now or found. Raises Conflict where somebody else's has its name."""

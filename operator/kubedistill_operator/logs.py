@@ -9,7 +9,7 @@ from kubedistill_operator.settings import Settings
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, object, error."""
+    """One JSON object per line: time, level, logger, message, object, error, and the fields of a stage's attempt."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -20,6 +20,7 @@ class JsonFormatter(logging.Formatter):
         }
         if name := getattr(record, "object", None):
             line["object"] = name
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -13,6 +13,7 @@ from kubedistill_api.base import GROUP, VERSION
 from kubedistill_operator.app import App
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import Settings
+from kubedistill_operator.signs import CYCLE_S, Signs
 
 WATCHED = {
     "DistillationJob": (GROUP, VERSION, "distillationjobs"),
@@ -25,7 +26,7 @@ WATCHED = {
     "Lease": ("coordination.k8s.io", "v1", "leases"),
 }
 OURS = ("Job", "Pod", "ConfigMap")
-SERVER_TIMEOUT_S = 300
+SERVER_TIMEOUT_S = CYCLE_S
 CONNECT_TIMEOUT_S = 30
 
 
@@ -60,7 +61,7 @@ async def watch(app: App, stop: asyncio.Event) -> None:
     namespaces = [*settings.namespaces, settings.lease_namespace] if settings.namespaces else []
     tasks = await kopf.spawn_tasks(
         registry=registry(app),
-        settings=operator_settings(settings),
+        settings=operator_settings(settings, app.signs),
         clusterwide=not namespaces,
         namespaces=namespaces,
         standalone=True,
@@ -69,14 +70,24 @@ async def watch(app: App, stop: asyncio.Event) -> None:
     await kopf.run_tasks(tasks, ignored=_Everything())
 
 
-def operator_settings(settings: Settings) -> kopf.OperatorSettings:
+def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings:
     """kopf's own settings."""
+    kinds = {resource: kind for kind, resource in WATCHED.items()}
+
+    def begins(resource: kopf.Resource) -> bool:
+        """Selects nothing: kopf asks for the selectors of a resource whenever it begins a watch. One that fails for
+        long ends the operator, and one that hangs is cut off by kopf for want of bookmarks."""
+        if kind := kinds.get((resource.group, resource.version, resource.plural)):
+            signs.heard(kind)
+        return False
+
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
     chosen.watching.server_timeout = SERVER_TIMEOUT_S
     chosen.watching.client_timeout = SERVER_TIMEOUT_S + 10
     chosen.watching.connect_timeout = CONNECT_TIMEOUT_S
+    chosen.watching.label_selectors[begins] = ""
     for kind in OURS:
         chosen.watching.label_selectors[WATCHED[kind]] = SELECTOR
     chosen.watching.field_selectors[WATCHED["Lease"]] = (

@@ -10,6 +10,7 @@ from kubedistill_api.observed import Cause, Child, ChildState
 from kubedistill_api.stage import ExitCode, StageResult
 from kubedistill_api.status import Progress
 from kubedistill_operator.children import RULE_EXITS
+from kubedistill_operator.lost import Loss, has_ended
 from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, STAGE_LABEL
 from kubedistill_operator.templates import CONTAINER
 
@@ -24,7 +25,11 @@ DISRUPTIONS = {
     "DeletionByTaintManager": Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
-EXITS = {ExitCode.BAD_INPUT: Cause.BAD_INPUT, ExitCode.TRY_AGAIN: Cause.TRY_AGAIN}
+EXITS = {
+    ExitCode.BAD_INPUT: Cause.BAD_INPUT,
+    ExitCode.TRY_AGAIN: Cause.TRY_AGAIN,
+    ExitCode.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+}
 QUEUED = "Queued"
 FIXES = {
     "Unschedulable": "",
@@ -37,9 +42,17 @@ SHOWN = 600
 """Characters of a message that are shown."""
 
 
-def child(job: Object, pods: Sequence[Object], digest: str, progress: Progress | None, trouble: str = "") -> Child:
+def child(
+    job: Object,
+    pods: Sequence[Object],
+    digest: str,
+    progress: Progress | None,
+    trouble: str = "",
+    losses: Sequence[Loss] = (),
+) -> Child:
     """One Job as a child. `digest` is the full digest of the stage that it was started for, where its label fits;
-    `trouble` is the newest complaint of the Job controller, which has no field in the Job."""
+    `trouble` is the newest complaint of the Job controller, which has no field in the Job; `losses` tell of pods whose
+    node is away."""
     metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
     labels = metadata["labels"]
     first = first_pod(pods)
@@ -56,12 +69,20 @@ def child(job: Object, pods: Sequence[Object], digest: str, progress: Progress |
     if "Failed" in conditions:
         cause, code, message = _why(conditions["Failed"], pods)
         return Child(**base, state="failed", cause=cause, exit_code=code, message=message)
-    if metadata.get("deletionTimestamp"):
-        return Child(**base, state="stopping")
+    deleted = bool(metadata.get("deletionTimestamp"))
+    for one in losses:
+        if one.lost:
+            return Child(**base, state="failed", cause=Cause.NODE_LOST, message=one.message, remains=not deleted)
+    away = ("NodeUnreachable", losses[0].message) if losses else ("", "")
+    if deleted:
+        return Child(**base, state="stopping", reason=away[0], message=away[1])
     if spec.get("suspend"):
         return Child(**base, state="pending", reason=QUEUED, message="its Job is suspended; a queue admits it")
     state, reason, message = _state(pods, int(spec.get("parallelism", 1)), trouble)
-    return Child(**base, state=state, reason=reason, message=message, progress=progress)
+    if losses:
+        reason, message = away
+    partly = state == "pending" and 0 < sum(map(_is_placed, pods)) < int(spec.get("parallelism", 1))
+    return Child(**base, state=state, reason=reason, message=message, progress=progress, partly=partly)
 
 
 def first_pod(pods: Sequence[Object]) -> Object | None:
@@ -72,7 +93,7 @@ def first_pod(pods: Sequence[Object]) -> Object | None:
 
 def have_ended(pods: Sequence[Object]) -> bool:
     """Whether there are pods, and each of them is known to have ended."""
-    return bool(pods) and all(pod.get("status", {}).get("phase") in ("Succeeded", "Failed") for pod in pods)
+    return bool(pods) and all(map(has_ended, pods))
 
 
 def result(pods: Sequence[Object]) -> StageResult | None:
@@ -93,7 +114,8 @@ def _state(pods: Sequence[Object], wanted: int, trouble: str) -> tuple[ChildStat
     phases = [pod.get("status", {}).get("phase") for pod in pods]
     if sum(phase in ("Running", "Succeeded") for phase in phases) >= wanted:
         return "running", "", ""
-    for pod in pods:
+    # Of a pod that runs into trouble on its node, and one that has none, the second holds up the others.
+    for pod in sorted(pods, key=_is_placed):
         if complaint := _complaint(pod):
             return "pending", *complaint
     if len(pods) < wanted and trouble:
@@ -101,6 +123,12 @@ def _state(pods: Sequence[Object], wanted: int, trouble: str) -> tuple[ChildStat
         fix = "; it starts when quota is free" if quota else ""
         return "pending", "QuotaExceeded" if quota else "PodsNotCreated", f"{trouble[:SHOWN]}{fix}"
     return "pending", "", ""
+
+
+def _is_placed(pod: Object) -> bool:
+    """Whether the pod takes room on a node."""
+    status = pod.get("status", {})
+    return status.get("phase") == "Running" or (bool(pod.get("spec", {}).get("nodeName")) and not has_ended(pod))
 
 
 def _complaint(pod: Object) -> tuple[str, str] | None:
@@ -161,7 +189,8 @@ def _end(pod: Object) -> tuple[str, Cause, int | None, str] | None:
     if ended.get("reason") == "OOMKilled":
         return when, Cause.OUT_OF_MEMORY, code, f"pod {name} used more memory than its limit"
     if code in EXITS:
-        return when, EXITS[ExitCode(code)], code, said or f"pod {name}: exit code {code}"
+        nothing = "a process was killed for memory" if code == ExitCode.OUT_OF_MEMORY else f"exit code {code}"
+        return when, EXITS[ExitCode(code)], code, f"pod {name}: {said or nothing}"
     if pod["metadata"].get("deletionTimestamp") and code in (SIGTERM_EXIT, KILLED_EXIT):
         return when, Cause.DELETED, code, f"pod {name} was deleted"
     what = f"exit code {code}" if code is not None else str(status.get("message") or status.get("reason") or "failed")

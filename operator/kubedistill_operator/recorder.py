@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
@@ -11,6 +11,7 @@ import aiohttp
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import find, holds
+from kubedistill_api.observed import Child
 from kubedistill_api.status import JobStatus, StageStatus
 from kubedistill_operator.cluster import ApiError, Cluster
 
@@ -30,11 +31,17 @@ class Happening(NamedTuple):
     message: str
 
 
-def happenings(before: JobStatus, after: JobStatus) -> Iterator[Happening]:
-    """What is worth telling between two statuses. Pure."""
+def happenings(before: JobStatus, after: JobStatus, children: Sequence[Child] = ()) -> Iterator[Happening]:
+    """What is worth telling between two statuses, each thing once; `children` tell the pods. Pure."""
     known = {stage.name: stage for stage in before.stages}
+    pods = {(child.stage, child.attempt): child.pod for child in children if child.pod}
     for stage in after.stages:
-        yield from _stage(known.get(stage.name), stage)
+        earlier = known.get(stage.name)
+        # The attempt before has ended where the number went up.
+        pod = pods.get((stage.name, earlier.attempt if earlier else stage.attempt)) or pods.get(
+            (stage.name, stage.attempt)
+        )
+        yield from _stage(earlier, stage, pod)
     for kind in ("Complete", "Failed", "Suspended"):
         condition = find(after.conditions, kind)
         if condition and holds(after.conditions, kind) != holds(before.conditions, kind):
@@ -50,19 +57,31 @@ def happenings(before: JobStatus, after: JobStatus) -> Iterator[Happening]:
         yield Happening("Warning", now.reason, now.message)
 
 
-def _stage(before: StageStatus | None, after: StageStatus) -> Iterator[Happening]:
+def _stage(before: StageStatus | None, after: StageStatus, pod: str | None) -> Iterator[Happening]:
     state = before.state if before else "Waiting"
+    where = f" (pod {pod})" if pod else ""
+    logs = f"; see kubectl logs {pod}" if pod else ""
     if after.state == "Succeeded" and state != "Succeeded":
         how = "its result was there already" if after.reused else "done"
-        yield Happening("Normal", "StageSucceeded", f"{after.name}: {how}")
+        yield Happening("Normal", "StageSucceeded", f"{after.name}: {how}{'' if after.reused else where}")
     elif after.state == "Failed" and state != "Failed":
-        yield Happening("Warning", "StageFailed", f"{after.name}: {after.reason}: {after.message}")
-    elif after.state == "Running" and state != "Running":
-        yield Happening("Normal", "StageRunning", f"{after.name}: attempt {after.attempt} runs")
-    elif after.retry_after and (before is None or before.retry_after != after.retry_after):
-        yield Happening("Warning", "StageRetry", f"{after.name}: {after.reason}: {after.message}; it is tried again")
-    elif after.state == "Starting" and after.reason and (before is None or before.reason != after.reason):
+        yield Happening("Warning", "StageFailed", f"{after.name}: {after.reason}: {after.message}{logs}")
+    elif after.state == "Running" and (state != "Running" or (before and before.attempt != after.attempt)):
+        yield Happening("Normal", "StageRunning", f"{after.name}: attempt {after.attempt} runs{where}")
+    elif after.state == "Running" and after.reason and before and before.reason != after.reason:
         yield Happening("Warning", after.reason, f"{after.name}: {after.message or after.reason}")
+    elif after.retry_after and (before is None or before.retry_after != after.retry_after):
+        when = after.retry_after.astimezone(UTC).strftime("%H:%M:%S UTC")
+        said = f"{after.name}: {after.reason}: {after.message}; it is tried again at {when}{logs}"
+        yield Happening("Warning", "StageRetry", said)
+    elif after.state == "Starting" and after.reason and _trouble(before) != _trouble(after):
+        yield Happening("Warning", after.reason, f"{after.name}: {after.message or after.reason}")
+
+
+def _trouble(stage: StageStatus | None) -> str:
+    """The reason, the same for both that a kubelet gives by turns for an image that cannot be pulled."""
+    reason = stage.reason if stage else ""
+    return "ImagePullBackOff" if reason == "ErrImagePull" else reason
 
 
 class Recorder:
@@ -72,8 +91,8 @@ class Recorder:
         self._cluster = cluster
         self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
 
-    def record(self, item: dict[str, Any], before: JobStatus, after: JobStatus) -> None:
-        for one in happenings(before, after):
+    def record(self, item: dict[str, Any], before: JobStatus, after: JobStatus, children: Sequence[Child] = ()) -> None:
+        for one in happenings(before, after, children):
             self._put(item, one)
 
     def warn(self, item: dict[str, Any], reason: str, message: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from uuid import uuid4
 
+from kubedistill_api.retries import RetryPolicy
+
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PREFIX = "KUBEDISTILL_"
 
@@ -30,6 +32,8 @@ class Settings:
     """Between two questions to a running stage for its progress."""
     resync_seconds: float = 300.0
     """Between two full lists, which find what the watches missed."""
+    pending_seconds: float = RetryPolicy.pending_s
+    """A stage with nodes for some of its pods only gives them back after so long."""
     silence_seconds: float = 90.0
     """/healthz fails when the watches have told nothing for so long."""
     log_format: str = "json"
@@ -57,6 +61,11 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--lease-name", help=f"name of the Lease (default {Settings.lease_name})")
     add("--progress-seconds", type=float, help="between two questions for progress (default 10)")
     add("--resync-seconds", type=float, help="between two full lists (default 300)")
+    add(
+        "--pending-seconds",
+        type=float,
+        help="a stage with nodes for some of its pods only gives them back (default 480)",
+    )
     add("--silence-seconds", type=float, help="/healthz fails when the watches are silent for so long (default 90)")
     add("--log-format", choices=("json", "text"), help="(default json)")
     add("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="(default INFO)")

@@ -1,7 +1,7 @@
 """What the watches have seen, slimmed, by resource. Newer versions win; nothing here is ever more than a hint."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
 from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
@@ -75,15 +75,14 @@ class Store:
         if kind in RESOURCES:
             self._keys.pop(metadata["uid"], None)
 
-    def replace(self, kind: str, namespace: str | None, items: Iterable[Object], listed_at: int) -> int:
-        """Takes a complete list: what is older than the list and not in it is gone. Returns how many objects differed,
-        which the watches should have told."""
-        listed = {(kind, i["metadata"].get("namespace", ""), i["metadata"]["name"]): i for i in items}
+    def retain(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]], listed_at: int) -> int:
+        """Drops what is older than a complete list and not in it, by namespace and name. Returns how many objects that
+        were, which the watches should have told."""
         mine = [p for p in self._objects if p[0] == kind and (namespace is None or p[1] == namespace)]
-        gone = [self._objects[p] for p in mine if p not in listed and version(self._objects[p]) <= listed_at]
+        gone = [self._objects[p] for p in mine if p[1:] not in listed and version(self._objects[p]) <= listed_at]
         for item in gone:
             self.drop(kind, item)
-        return len(gone) + sum(self.put(kind, item) for item in listed.values())
+        return len(gone)
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         return self._objects.get((kind, namespace, name))
@@ -109,13 +108,13 @@ class Store:
         """Every resource."""
         return list(self._keys.values())
 
-    def doing(self, namespace: str, digest: str, but: str) -> Object | None:
-        """A living Job of another resource of the namespace that does the same work."""
+    def doing(self, namespace: str, digest: str, but: str) -> Iterator[tuple[Object, list[Object]]]:
+        """Living Jobs of other resources of the namespace that do the same work, with their pods."""
         for place in self._work.get((namespace, digest[:63]), ()):
             item = self._objects[place]
-            if item["metadata"]["labels"][UID_LABEL] != but and not _ended(item):
-                return item
-        return None
+            uid = item["metadata"]["labels"][UID_LABEL]
+            if uid != but and not _ended(item):
+                yield item, self.pods_by_job(uid).get(item["metadata"]["name"], [])
 
 
 def version(item: Object) -> int:

@@ -113,6 +113,8 @@ class Player:
         self._namespace = namespace
         self._specs: dict[tuple[str, str], StageSpec] = {}
         self._hold: set[str] = set()
+        self.lost: set[str] = set()
+        """Nodes that are away: nothing happens to their pods."""
 
     def hold(self, stage: str) -> None:
         """The stage's pods run and do not end."""
@@ -152,6 +154,8 @@ class Player:
 
     async def _play(self, pod: Object) -> None:
         metadata = pod["metadata"]
+        if pod["spec"].get("nodeName") in self.lost:
+            return
         if metadata.get("deletionTimestamp"):
             target = f"api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
             await self._cluster._request("DELETE", target, {"gracePeriodSeconds": "0"})

@@ -15,6 +15,7 @@ from kubedistill_operator.settings import Settings
 from tests.cluster.controlplane import ControlPlane
 
 STAGES = ("prepare", "baseline", "sample", "curate", "train", "evaluate", "report")
+SOON_S, LATE_S = 10, 60
 CHILDREN = ("Job", "ConfigMap", "Pod", "Service")
 
 
@@ -116,10 +117,21 @@ async def test_a_namespace_is_deleted_under_a_job_and_the_others_go_on(case: Cas
 
 
 async def test_watches_that_end_again_and_again_cost_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[App] = []
+
+    class Noted(App):
+        def __init__(self, cluster: Cluster, settings: Settings) -> None:
+            super().__init__(cluster, settings)
+            made.append(self)
+
     monkeypatch.setattr(main, "SERVER_TIMEOUT_S", 1)
     await case.create(runtime(), job())
-    async with case.operator():
+    async with case.operator(app=Noted):
         done = await case.finished()
+        # Each begins anew, also where nothing changes.
+        while quiet := made[0].signs.silent(made[0].signs.newest() + SOON_S):
+            assert max(quiet.values()) < LATE_S, quiet
+            await asyncio.sleep(0.1)
     assert done["status"]["phase"] == "Complete"
     assert [one["attempt"] for one in stages(done).values()] == [0] * len(STAGES)
 

@@ -1,9 +1,12 @@
 """What goes wrong in a cluster, each with what the resource says and how it ends."""
 
+from datetime import timedelta
+
 import pytest
 from operator_case import Case, condition, job, runtime, stage, stages
 from player import disrupted, ended, pending, running, stage_of, unschedulable
 
+from kubedistill_operator import controller, rivals
 from kubedistill_operator.names import ATTEMPT_LABEL
 
 Object = dict
@@ -236,6 +239,26 @@ async def test_two_jobs_do_the_same_work_once(case: Case) -> None:
         case.player.let_go("prepare")
         done = [await case.finished(name) for name in ("demo", "twin")]
     assert {item["status"]["phase"] for item in done} == {"Complete"}
+
+
+async def test_work_of_a_job_that_hangs_in_a_queue_is_taken_over(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "PATIENCE", timedelta(seconds=8))
+    monkeypatch.setattr(controller, "RIVAL_LOOK_S", 0.5)
+    case.player.script = lambda pod: None
+    await case.create(runtime(), job())
+    async with case.operator():
+        await case.until_jobs(lambda jobs: len(jobs) == 1)
+        (child,) = await case.all("Job")
+        child["spec"]["suspend"] = True
+        await case.cluster.replace({**child, "kind": "Job"})
+        case.player.script = case.player.succeed
+        await case.create(job("twin"))
+        waits = await case.until("DistillationJob", "twin", lambda s: stage(s, "prepare").get("reason"))
+        message = condition(waits, "Progressing")["message"]
+        assert "DistillationJob demo does the same work" in message
+        assert "it waits in a queue" in message
+        done = await case.finished("twin")
+    assert done["status"]["phase"] == "Complete"
 
 
 async def _waiting(case: Case) -> str:

@@ -15,7 +15,6 @@ from kubedistill_api.observed import Cause, Child
 from kubedistill_api.stage import PROGRESS_FILE, ExitCode, StageSpec
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.local.locks import FileLock
-from kubedistill_runtime.local.machine import memory_kills
 from kubedistill_runtime.local.workspace import Workspace
 from kubedistill_runtime.stages import supervise
 
@@ -24,7 +23,11 @@ LOCK_FILE = ".lock"
 FOLDER_MARK = "KUBEDISTILL_STAGE_FOLDER"
 """Environment variable that every process of a stage has, so that orphans can be told."""
 TAIL_BYTES = 16384
-CAUSES = {ExitCode.BAD_INPUT: Cause.BAD_INPUT, ExitCode.TRY_AGAIN: Cause.TRY_AGAIN}
+CAUSES = {
+    ExitCode.BAD_INPUT: Cause.BAD_INPUT,
+    ExitCode.TRY_AGAIN: Cause.TRY_AGAIN,
+    ExitCode.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+}
 ERROR = re.compile(r"(error: |[A-Za-z_][\w.]*(Error|Exception)\b)")
 KILLED = 128 + signal.SIGKILL
 
@@ -72,7 +75,7 @@ class StageProcess:
 
     def _start(self, folder: Path, command: list[str]) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._kills_before = memory_kills()
+        self._kills_before = supervise.memory_kills()
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             # The supervisor inherits the lock, and holds it until the last process of the stage has ended. It has a
@@ -119,14 +122,15 @@ class StageProcess:
     def _explain(self, code: int) -> tuple[Cause, str]:
         last = last_words(last_lines(self.log, self._log_start))
         if code in CAUSES:
-            return CAUSES[ExitCode(code)], last
+            cause = CAUSES[ExitCode(code)]
+            said = "the kernel killed it: no memory left" if cause is Cause.OUT_OF_MEMORY else "no message"
+            named = last if cause is not Cause.OUT_OF_MEMORY or "memory" in last.lower() else ""
+            return cause, named or said
         if _is_killed(code):
-            kills = memory_kills()
-            if kills is not None and self._kills_before is not None and kills > self._kills_before:
+            # The supervisor itself was killed.
+            if supervise.kills_rose(self._kills_before):
                 return Cause.OUT_OF_MEMORY, "the kernel killed it: no memory left"
             return Cause.APPLICATION, f"killed by SIGKILL: {last}" if last else "killed by SIGKILL"
-        if "OutOfMemoryError" in last:
-            return Cause.OUT_OF_MEMORY, last
         what = f"signal {signal.Signals(code - 128).name}" if 128 < code < 160 else f"exit code {code}"
         return Cause.APPLICATION, f"{what}: {last}" if last else what
 

@@ -6,6 +6,7 @@ a finished one finds its result and ends at once. SIGTERM stops it within second
 exit codes:
   0    the result is there; or this pod is not index 0, and its help is not needed any more
   65   the input is wrong; trying again cannot help
+  71   no memory left, in a process of the stage or on its GPU
   75   trying again may help: a server, a disk or another pod failed
   143  stopped by SIGTERM
   else an error of the program
@@ -39,12 +40,14 @@ from pydantic import ValidationError
 
 from kubedistill_api.stage import PROGRESS_FILE, TERMINATION_MESSAGE_BYTES, ExitCode, StageResult, StageSpec
 from kubedistill_runtime.data.storage import disk_error, working_folder
-from kubedistill_runtime.errors import BadInput, TryAgain
+from kubedistill_runtime.errors import BadInput, OutOfMemory, TryAgain, memory_error
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.members import assist, token_file, uses_ray
+from kubedistill_runtime.stages.owner import owned
 from kubedistill_runtime.stages.pod import Pod, this_pod
 from kubedistill_runtime.stages.sources import check_sources, note_sources
 from kubedistill_runtime.stages.stopping import exit_on_sigterm
+from kubedistill_runtime.stages.supervise import kills_rose, memory_kills
 
 TERMINATION_LOG = os.environ.get("KUBEDISTILL_TERMINATION_LOG", "/dev/termination-log")
 GROUP_READS = 0o027
@@ -62,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     path = parser.parse_args(argv).spec
     os.umask(os.umask(0) & GROUP_READS)
     exit_on_sigterm()
+    kills = memory_kills()
     try:
         spec = read_spec(path)
         context = StageContext(spec)
@@ -75,11 +79,15 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(ExitCode.BAD_INPUT, str(error))
     except TryAgain as error:
         return _fail(ExitCode.TRY_AGAIN, str(error))
+    except OutOfMemory as error:
+        return _fail(ExitCode.OUT_OF_MEMORY, str(error))
     except Exception as error:
         mapped = disk_error(error, path) if isinstance(error, OSError) else error
         if isinstance(mapped, TryAgain):
             return _fail(ExitCode.TRY_AGAIN, str(mapped))
         traceback.print_exc()
+        if no_memory := memory_error(error, kernel_killed=kills_rose(kills)):
+            return _fail(ExitCode.OUT_OF_MEMORY, str(no_memory))
         return _fail(1, f"{type(error).__name__}: {error}")
 
 
@@ -110,6 +118,8 @@ def _lead(context: StageContext, pod: Pod | None) -> StageResult:
         # Only the module of this stage is loaded: curate has no use for torch.
         stage = importlib.import_module(f"kubedistill_runtime.stages.{spec.params.kind}")
         with contextlib.ExitStack() as stack:
+            if "KUBEDISTILL_ATTEMPT" in os.environ:
+                stack.enter_context(owned(context.folder))
             if pod and uses_ray(context):
                 from kubedistill_runtime.engines.ray_cluster import ray_head
 

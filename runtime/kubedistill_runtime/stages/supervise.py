@@ -5,7 +5,7 @@
 Stops the command on SIGTERM, and when PARENT_PID dies however suddenly: SIGTERM to its process group, SIGKILL to all
 that is left after the grace, or at once on SIGUSR1. Orphans of the command come to this process, also those that left
 the group, so it ends only after the last of them. Exits as the command does; 128 + N when signal N ended it. A command
-that took a SIGKILL to stop counts as ended by SIGTERM: it was not the kernel that killed it for memory.
+that took a SIGKILL to stop counts as ended by SIGTERM; one that the kernel killed for memory as exit code 71.
 
 Standard library only: it starts in a few hundredths of a second and holds no memory to speak of. Linux.
 """
@@ -23,6 +23,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LEFTOVER_GRACE_S = 3.0
 """For daemons of a command that has ended, which usually notice by themselves."""
+OUT_OF_MEMORY_EXIT = 71
+"""The stage contract's ExitCode.OUT_OF_MEMORY, which cannot be imported here."""
 TICK_S = 0.2
 CLEAR_TICK_S = 0.05
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
@@ -76,6 +78,43 @@ def reap() -> dict[int, int]:
     return ended
 
 
+def memory_kills() -> int | None:
+    """Processes of this control group that the kernel has killed for memory; None where that cannot be told."""
+    for path in _memory_events():
+        try:
+            for line in path.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def kills_rose(before: int | None) -> bool:
+    """Whether the kernel has killed for memory in this control group since it had killed `before` processes."""
+    now = memory_kills()
+    return before is not None and now is not None and now > before
+
+
+def _memory_events() -> list[Path]:
+    """Files that count kills, the nearest group first; version 2, then version 1."""
+    mount = Path("/sys/fs/cgroup")
+    found: list[Path] = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        number, controllers, group = line.split(":", 2)
+        if number == "0":
+            found += [mount / group.lstrip("/") / "memory.events", mount / "memory.events"]
+        elif "memory" in controllers.split(","):
+            v1 = mount / "memory"
+            found += [v1 / group.lstrip("/") / "memory.oom_control", v1 / "memory.oom_control"]
+    return found
+
+
 def supervise(command: list[str], parent: int, grace_s: float) -> int:
     """Exit code of the command; negative for signals."""
     adopt_orphans()
@@ -88,6 +127,7 @@ def supervise(command: list[str], parent: int, grace_s: float) -> int:
         die_with_parent(signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
+    kills = memory_kills()
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=prepare)
     code: int | None = None
     told = False
@@ -104,7 +144,9 @@ def supervise(command: list[str], parent: int, grace_s: float) -> int:
             kill(descendants(os.getpid()), signal.SIGKILL)
         code = reap().get(child.pid)
     clear()
-    return -signal.SIGTERM if told and code == -signal.SIGKILL else code
+    if code != -signal.SIGKILL:
+        return code
+    return -signal.SIGTERM if told else OUT_OF_MEMORY_EXIT if kills_rose(kills) else code
 
 
 def clear() -> None:

@@ -20,10 +20,10 @@ from kubedistill_api.status import Usage
 from kubedistill_runtime.data.encoding import chat_prompt, encode, load_tokenizer
 from kubedistill_runtime.data.models import model_path
 from kubedistill_runtime.data.storage import fsync_folder, write_atomically
-from kubedistill_runtime.errors import BadInput, TryAgain
-from kubedistill_runtime.local.machine import memory_kills
+from kubedistill_runtime.errors import BadInput, OutOfMemory, TryAgain
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.pod import HEAD_S, Pod, this_pod, wait_for_head
+from kubedistill_runtime.stages.supervise import kills_rose, memory_kills
 from kubedistill_runtime.train.job import TrainJob
 
 POLL_S = 0.3
@@ -142,8 +142,8 @@ def _train(command: list[str], look: Callable[[], None] = lambda: None) -> None:
         raise BadInput(said.strip().removeprefix("bad input: "))
     if process.returncode == ExitCode.TRY_AGAIN:
         raise TryAgain(_last(said, "try again: "))
-    if process.returncode in KILLED and kills is not None and (memory_kills() or 0) > kills:
-        raise RuntimeError("OutOfMemoryError: the kernel killed the trainer: no memory left")
+    if process.returncode in KILLED and kills_rose(kills):
+        raise OutOfMemory("the kernel killed the trainer: no memory left")
     if process.returncode != 0:
         raise RuntimeError(f"the trainer ended with exit code {process.returncode}:\n{said}")
 

@@ -66,8 +66,8 @@ def work(folder: Path, behaviour: str) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "memory":
-            print("torch.OutOfMemoryError: no memory left on the device", file=sys.stderr)
-            sys.exit(1)
+            print("error: torch.OutOfMemoryError: no memory left on the device", file=sys.stderr)
+            sys.exit(71)
         case "lose":
             sys.exit(0)
         case "hang":

@@ -18,6 +18,7 @@ from kubedistill_runtime.local.drive import taken_up
 from kubedistill_runtime.local.fingerprints import WHOLE_CONTENT_BYTES, fingerprint, sources
 from kubedistill_runtime.local.locks import FileLock
 from kubedistill_runtime.local.process import last_words
+from kubedistill_runtime.stages import supervise
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -149,8 +150,8 @@ def test_memory_kills_are_read_from_either_version_of_control_groups(
     two.write_text("low 0\noom 3\noom_kill 2\n")
     one.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
     for files, kills in (([tmp_path / "none", two], 2), ([one], 7), ([], None)):
-        monkeypatch.setattr(machine, "_memory_events", lambda files=files: files)
-        assert machine.memory_kills() == kills
+        monkeypatch.setattr(supervise, "_memory_events", lambda files=files: files)
+        assert supervise.memory_kills() == kills
 
 
 def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

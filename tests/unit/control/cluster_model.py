@@ -282,6 +282,15 @@ class Cluster:
                 self.advance(pause.total_seconds())
         raise AssertionError(f"never came to rest: {self.status and self.status.conditions}")
 
+    def settle_until(self, stage: str) -> None:
+        """The same until the stage has a child that is pending."""
+        while not any(child.stage == stage for child in self.living()):
+            self.look()
+            for child in self.living():
+                if child.stage != stage:
+                    self.run(child) if child.state == "pending" else self.succeed(child)
+        self.look()
+
     def wants(self, child: Child) -> bool:
         """Whether the status counts on this child."""
         stages = self.status.stages if self.status and not is_finished(self.status) else []

@@ -9,7 +9,7 @@ from cluster_model import COUNTED, POLICY, START, Cluster, job, result_of, stage
 from kubedistill_api.conditions import find, holds
 from kubedistill_api.observed import Cause, Child, DeleteResource, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import next_look, reconcile
-from kubedistill_api.retries import DISRUPTED, TRY_AGAINS
+from kubedistill_api.retries import DISRUPTED, GIVEN_BACK, TRY_AGAINS
 from kubedistill_api.status import JobStatus, Score, ScoreDelta
 
 
@@ -380,3 +380,69 @@ def test_an_empty_status_and_none_are_the_same() -> None:
     cluster = Cluster()
     given = (cluster.resource, cluster.graph)
     assert reconcile(*given, None, Observed(), START) == reconcile(*given, JobStatus(), Observed(), START)
+
+
+def test_a_child_on_a_lost_node_is_told_to_end_and_the_next_attempt_does_not_wait_for_it() -> None:
+    cluster = Cluster(job(backoffLimit=0))
+    child = running(cluster, "prepare")
+    silent = replace(child, reason="NodeUnreachable", message="pod p on node n: silent")
+    cluster.children["prepare", 0] = silent
+    cluster.record()
+    cluster.look()
+    assert find(cluster.status.conditions, "Progressing").reason == "NodeUnreachable"
+    assert "node n" in find(cluster.status.conditions, "Progressing").message
+    lost = replace(child, state="failed", cause=Cause.NODE_LOST, message="lost", remains=True)
+    cluster.children["prepare", 0] = lost
+    cluster.record()
+    assert cluster.look() == (StopStage("prepare", 0),)
+    assert stage_of(cluster.status, "prepare").reason == Cause.NODE_LOST
+    cluster.children["prepare", 0] = replace(lost, remains=False)
+    cluster.record()
+    cluster.advance(60)
+    assert cluster.look() == (StartStage("prepare", 1),)
+
+
+def test_a_stopped_child_that_does_not_end_is_spoken_of() -> None:
+    cluster = Cluster()
+    child = running(cluster, "prepare")
+    cluster.change(job(suspend=True))
+    cluster.look()
+    cluster.children["prepare", 0] = replace(child, state="stopping", reason="NodeUnreachable", message="pod p, node n")
+    cluster.record()
+    cluster.change(job())
+    cluster.look()
+    condition = find(cluster.status.conditions, "Progressing")
+    assert (condition.reason, condition.message) == ("NodeUnreachable", "prepare: pod p, node n")
+
+
+def test_a_child_with_places_for_some_of_its_pods_gives_them_back_for_free_and_comes_again() -> None:
+    pauses = set()
+    for epochs in (1, 2, 3):
+        cluster = Cluster(job(epochs, backoffLimit=0))
+        cluster.settle_until("train")
+        child = next(c for c in cluster.living() if c.stage == "train")
+        partly = replace(child, partly=True, started=cluster.now, reason="QuotaExceeded", message="no quota")
+        cluster.children["train", 0] = partly
+        cluster.record()
+        cluster.advance(POLICY.pending_s)
+        assert cluster.look() == ()
+        cluster.advance(1)
+        assert cluster.look() == (StopStage("train", 0),)
+        stage = stage_of(cluster.status, "train")
+        assert (stage.reason, stage.failures, stage.metrics[GIVEN_BACK]) == (Cause.QUOTA, 0, 1)
+        assert "no quota" in stage.message
+        pauses.add(stage.retry_after - cluster.now)
+        cluster.settle()
+        assert cluster.status.phase == "Complete"
+        assert cluster.starts["train", 1] == 1
+    assert len(pauses) == 3, "stages that block each other come again together"
+
+
+def test_a_child_that_holds_nothing_waits_without_end() -> None:
+    cluster = Cluster()
+    cluster.look()
+    cluster.children["prepare", 0] = replace(cluster.children["prepare", 0], started=cluster.now)
+    cluster.record()
+    cluster.advance(1e6)
+    assert cluster.look() == ()
+    assert stage_of(cluster.status, "prepare").reason == "Unschedulable"

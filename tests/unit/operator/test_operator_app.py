@@ -1,7 +1,9 @@
 """The operator put together: whom it serves, and what its pages say."""
 
 import asyncio
+import weakref
 from collections import Counter
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from kubedistill_operator.settings import Settings
 from kubedistill_operator.store import Key
 
 Object = dict[str, Any]
+Pages = AsyncIterator[tuple[list[Object], int]]
 
 
 class Idle(Cluster):
@@ -30,8 +33,8 @@ class Idle(Cluster):
         self.lease = item
         return item
 
-    async def list_all(self, kind: str, namespace: str | None = None, **query: str) -> tuple[list[Object], int]:
-        return [], 1
+    async def pages(self, kind: str, namespace: str | None = None, **query: str) -> Pages:
+        yield [], 1
 
 
 def job(namespace: str) -> Object:
@@ -94,3 +97,43 @@ def test_looks_that_fail_are_counted_but_not_those_that_met_a_change(error: ApiE
     app = App(Idle(), Settings())
     app._failed(Key("DistillationJob", "team-a", "demo"), error)
     assert app.metrics.registry.get_sample_value("kubedistill_reconcile_errors_total") == counted
+
+
+class Weighed(dict):  # type: ignore[type-arg]
+    """An object as the API server gives it; unlike a plain one it can be told when it is let go."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+class Paged(Idle):
+    """An API server that gives one Job a page, and looks whether the pages before are held."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__()
+        self.left = pages
+        self.given: weakref.WeakSet[Weighed] = weakref.WeakSet()
+        self.most = 0
+
+    async def _request(self, method: str, target: str, query: Any = None, body: Any = None) -> Object:
+        if not target.endswith("/jobs"):
+            return {"items": [], "metadata": {"resourceVersion": "9"}}
+        self.left -= 1
+        one = Weighed(metadata={**job("team-a")["metadata"], "name": f"j{self.left}", "uid": f"{self.left}"}, spec={})
+        self.given.add(one)
+        self.most = max(self.most, len(self.given))
+        more = {"continue": "more"} if self.left else {}
+        return {"items": [one], "metadata": {"resourceVersion": "9", **more}}
+
+    pages = Cluster.pages  # type: ignore[assignment]
+
+
+async def test_a_list_of_everything_is_held_page_by_page() -> None:
+    cluster = Paged(5)
+    app = App(cluster, Settings())
+    old = {**job("team-a")["metadata"], "name": "old", "uid": "old", "labels": {}}
+    app.observed("Job", "ADDED", {"metadata": old, "spec": {}})
+    await app.resync()
+    assert cluster.left == 0
+    assert cluster.most <= 2, "pages that were taken in are held"
+    assert app.store.get("Job", "team-a", "j0")
+    assert app.store.get("Job", "team-a", "old") is None

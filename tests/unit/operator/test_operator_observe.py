@@ -23,7 +23,7 @@ def pod(phase="Running", index="0", *, terminated=None, waiting=None, conditions
     state = {"terminated": terminated} if terminated else {"waiting": waiting} if waiting else {"running": {}}
     return {
         "metadata": {"name": name, "labels": {INDEX_LABEL: index}, **more.pop("metadata", {})},
-        "spec": {"nodeName": "node-1"},
+        "spec": more.pop("spec", {"nodeName": "node-1"}),
         "status": {"phase": phase, "conditions": list(conditions), **more, "containerStatuses": [
             {"name": "stage", "state": state}
         ]},
@@ -71,6 +71,33 @@ def test_a_quota_is_told_by_the_controllers_complaint() -> None:
     assert (child.state, child.reason) == ("pending", "QuotaExceeded")
 
 
+@pytest.mark.parametrize(
+    ("second", "partly"),
+    [
+        ([], True),
+        ([pod("Pending", "1", name="pod-1", spec={})], True),
+        ([pod("Pending", "1", name="pod-1")], False),
+        ([pod("Running", "1", name="pod-1")], False),
+    ],
+)
+def test_places_for_some_pods_only_are_told(second, partly: bool) -> None:
+    item = job()
+    item["spec"]["parallelism"] = 2
+    assert observe.child(item, [pod(), *second], DIGEST, None).partly is partly
+    assert not observe.child(item, [], DIGEST, None).partly
+
+
+def test_of_two_complaints_that_of_the_pod_without_a_node_is_told() -> None:
+    item = job()
+    item["spec"]["parallelism"] = 2
+    no_node = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    pods = [
+        pod("Pending", waiting={"reason": "ErrImagePull"}),
+        pod("Pending", "1", conditions=no_node, name="pod-1", spec={}),
+    ]
+    assert observe.child(item, pods, DIGEST, None).reason == "Unschedulable"
+
+
 def test_a_suspended_job_waits_in_a_queue() -> None:
     item = job()
     item["spec"]["suspend"] = True
@@ -90,6 +117,8 @@ def test_a_job_under_deletion_is_alive_until_its_pods_are_gone() -> None:
         (died(75), Cause.TRY_AGAIN),
         (died(1, message="Traceback"), Cause.APPLICATION),
         (died(137, reason="OOMKilled"), Cause.OUT_OF_MEMORY),
+        (died(71, message="CUDA out of memory"), Cause.OUT_OF_MEMORY),
+        (died(71), Cause.OUT_OF_MEMORY),
         (died(137), Cause.APPLICATION),
         (died(143, metadata={"deletionTimestamp": "2026-01-01T00:00:01Z"}), Cause.DELETED),
         (pod("Failed", reason="Evicted", message="disk pressure"), Cause.EVICTED),
@@ -125,6 +154,7 @@ def test_wrong_input_and_memory_go_before_whoever_died_first() -> None:
         ("Container stage failed with exit code 65 matching FailJob rule at index 0", Cause.BAD_INPUT),
         ("Container stage failed with exit code 75 matching FailJob rule at index 1", Cause.TRY_AGAIN),
         ("Pod has condition DisruptionTarget matching FailJob rule at index 2", Cause.EVICTED),
+        ("Container stage failed with exit code 71 matching FailJob rule at index 3", Cause.OUT_OF_MEMORY),
     ],
 )
 def test_without_pods_the_policys_rule_tells(message: str, cause: Cause) -> None:

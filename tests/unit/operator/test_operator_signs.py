@@ -1,0 +1,61 @@
+"""One silent watch among several fails the probe; a quiet one that begins anew does not."""
+
+import asyncio
+
+import aiohttp
+import kopf
+from test_operator_app import Idle
+
+from kubedistill_operator.app import App
+from kubedistill_operator.main import WATCHED, operator_settings
+from kubedistill_operator.settings import Settings
+from kubedistill_operator.signs import CYCLE_S, Signs
+
+
+def test_each_kind_has_a_clock_of_its_own() -> None:
+    now = 0.0
+    signs = Signs(("Job", "Pod"), lambda: now)
+    now = 50
+    signs.heard("Pod")
+    now = 60
+    assert signs.newest() == 10
+    assert signs.silent(20) == {"Job": 60}
+    signs.heard("Job")
+    assert signs.silent(20) == {}
+
+
+def test_a_watch_that_begins_is_a_sign_of_its_kind_and_selects_nothing() -> None:
+    now = 0.0
+    signs = Signs(WATCHED, lambda: now)
+    chosen = operator_settings(Settings(), signs)
+    now = 100
+    for kind, (group, version, plural) in WATCHED.items():
+        assert kind in signs.silent(1)
+        found = chosen.watching.label_selectors.collect(kopf.Resource(group, version, plural))
+        assert found == (["app.kubernetes.io/managed-by=kubedistill"] if kind in ("Job", "Pod", "ConfigMap") else [])
+        assert kind not in signs.silent(1)
+
+
+def test_the_app_knows_every_watch() -> None:
+    signs = App(Idle(), Settings()).signs
+    assert signs.silent(-1).keys() == WATCHED.keys()
+
+
+async def test_the_probe_names_the_watch_that_is_silent() -> None:
+    app = App(Idle("another"), Settings(port=0, identity="one"))
+    now = 0.0
+    app.signs = Signs(WATCHED, lambda: now)
+    running = asyncio.create_task(app.run())
+    while not app.port:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    for moment in range(0, 2 * CYCLE_S, 10):
+        now = moment
+        for kind in WATCHED.keys() - {"Pod"}:
+            app.signs.heard(kind)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{app.port}/healthz") as answer,
+    ):
+        assert answer.status == 500
+        assert "Pod for 590 s" in await answer.text()
+    running.cancel()
