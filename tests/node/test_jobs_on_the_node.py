@@ -137,7 +137,7 @@ def test_a_deleted_job_is_gone_with_all_its_pods(case: NodeCase) -> None:
         kinds = "djob,jobs,pods,services,configmaps"
         return [i for i in case.get(kinds)["items"] if i["metadata"]["name"] != "kube-root-ca.crt"] == []
 
-    wait_until(is_empty, "everything to be gone", 30, detail=lambda: case.kubectl("get", "pods,jobs"))
+    wait_until(is_empty, "everything to be gone", 120, detail=lambda: case.kubectl("get", "pods,jobs"))
 
 
 def test_memory_beyond_the_limit_ends_the_job_and_says_so(case: NodeCase) -> None:
