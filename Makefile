@@ -3,6 +3,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 DEMO := .kubedistill
+CRDS := crds charts/kubedistill/crd-files
 export PYTHONPATH :=
 
 .PHONY: help setup demo test lint unit engine programs programs-ahead controlplane node cluster cluster-down bench bench-operator docs crds check-crds pins clean
@@ -36,6 +37,7 @@ lint: .venv/.ready ## Style, types, import direction, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m charts.generate --check
 	@$(MAKE) --no-print-directory check-crds
 
 PYTEST := $(BIN)/python -m pytest --durations=5 --junit-xml=build
@@ -75,11 +77,14 @@ bench-operator: .venv/.ready programs ## The operator under 1,000 jobs on a real
 docs: .venv/.ready ## Generate docs/api.md from the models
 	$(BIN)/python docs/generate.py
 
-check-crds: .venv/.ready ## Fail when crds/*.yaml are not what the models say
-	$(BIN)/python -m kubedistill_api.crd --check crds
+check-crds: .venv/.ready ## Fail when the CRDs of crds/ and the chart are not what the models say
+	$(BIN)/python -m kubedistill_api.crd --check $(CRDS)
 
-crds: .venv/.ready ## Generate crds/*.yaml from the models
-	$(BIN)/python -m kubedistill_api.crd crds
+crds: .venv/.ready ## Generate the CRDs of crds/ and the chart from the models
+	$(BIN)/python -m kubedistill_api.crd $(CRDS)
+
+chart-values: .venv/.ready ## Generate the chart's values.yaml, its schema and its table from charts/settings.py
+	$(BIN)/python -m charts.generate
 
 pins: .venv/.ready ## Resolve requirements/*.txt anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra operator --extra cpu --extra dev pyproject.toml -o requirements/dev.txt
