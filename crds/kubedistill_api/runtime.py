@@ -68,8 +68,8 @@ class LimitsSpec(Model):
     """URIs of the models that jobs may name, as teacher or as student; a `*` at the end stands for anything:
     `hf://Qwen/*`. Default: any."""
     allowed_endpoint_hosts: Annotated[list[Pattern], Field(max_length=256)] | None = None
-    """Hosts that jobs' endpoints may be at; a `*` at the start stands for anything: `*.models.svc`. An empty list allows
-    none. Default: any."""
+    """Hosts that jobs' endpoints may be at, teachers' and judges'; a `*` at the start stands for anything:
+    `*.models.svc`. An empty list allows none. Default: any."""
     max_parallel_stages: Annotated[int, Field(ge=1)] | None = None
     """Stages of one job or probe that run at once at most; the others wait."""
 

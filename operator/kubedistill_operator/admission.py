@@ -53,6 +53,8 @@ def _sources(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
     else:
         teachers = {f"spec.candidates[{n}]": candidate for n, candidate in enumerate(resource.spec.candidates)}
     yield from _model("spec.student", spec.student, runtime)
+    if judge := spec.curation.verification.judge:
+        yield from _endpoint("spec.curation.verification.judge.endpoint", judge.endpoint, runtime)
     for field, teacher in teachers.items():
         yield from teacher_refusals(field, teacher, runtime)
 
