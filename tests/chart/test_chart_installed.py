@@ -222,6 +222,7 @@ async def test_an_operator_of_one_namespace_needs_next_to_nothing_elsewhere(
     assert not allowed(installed, user, "create", "batch", "jobs", "team-a")
     assert not allowed(installed, user, "list", "", "pods")
     assert not allowed(installed, user, "get", "", "configmaps", "narrow")
+    cluster_helm("uninstall", "kubedistill", "-n", "narrow", "--wait")
 
 
 @pytest.mark.parametrize(

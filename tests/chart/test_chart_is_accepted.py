@@ -1,0 +1,109 @@
+"""Every combination of values gives manifests that a real API server takes, with unknown fields as errors."""
+
+from typing import Any
+
+import pytest
+import yaml
+from chart_case import NAMESPACE, SERVED, Helm, Object
+
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
+
+FOREIGN = ("ServiceMonitor", "PrometheusRule")
+"""Kinds whose CRDs are not ours, and not on a bare cluster."""
+PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+RUNTIME: Object = {
+    "image": "registry.example/kubedistill:0.1.0",
+    "storage": {"uri": "pvc://kubedistill/artifacts"},
+    "sampler": {"replicas": 2, "gpusPerReplica": 8, "template": {"spec": {"nodeSelector": {"gpu": "h100"}}}},
+    "limits": {"allowedModels": ["hf://Qwen/*"], "allowedEndpointHosts": [], "maxParallelStages": 2},
+    "allowedNamespaces": {"names": ["team-a"], "matchLabels": {"gpu": "yes"}},
+}
+COMBINATIONS: dict[str, Object] = {
+    "defaults": {},
+    "no crds": {"crds": {"enabled": False}},
+    "crds that go": {"crds": {"keep": False}},
+    "runtimes": {"runtimes": {"default": RUNTIME, "small": {"image": "i"}}, "rbac": {"clusterRuntimeReaders": ["g"]}},
+    "a few namespaces": {"watchNamespaces": ["default", "kube-public"], "networkPolicy": {"tenants": ["default"]}},
+    "nothing optional": {
+        "crds": {"enabled": False},
+        "rbac": {"create": False, "aggregate": False},
+        "serviceAccount": {"create": False, "name": "default"},
+        "admission": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+        "resources": {},
+        "securityContext": {},
+        "podSecurityContext": {},
+    },
+    "everything optional": {
+        "metrics": {
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True, "annotations": {"grafana_folder": "ml"}},
+        },
+        "podDisruptionBudget": {"enabled": True},
+        "networkPolicy": {
+            "metricsFrom": [PEER],
+            "egress": {"enabled": True, "apiServer": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+            "tenants": ["default", "kube-public"],
+        },
+    },
+    "a pinned image": {"image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"}, "imagePullSecrets": ["s"]},
+    "where it runs": {
+        "nodeSelector": {"role": "infra"},
+        "tolerations": [{"key": "infra", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "arm", "operator": "DoesNotExist"}]}]
+                }
+            }
+        },
+        "priorityClassName": "system-cluster-critical",
+    },
+    "extras": {
+        "extraArgs": ["--identity=me"],
+        "extraEnv": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "ca", "optional": True}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/ca", "readOnly": True}],
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"a": "b"},
+        "deploymentAnnotations": {"a": "b"},
+        "commonLabels": {"team": "platform"},
+    },
+    "priorities": {
+        "priorityClasses": [{"name": "low", "value": -10, "preemptionPolicy": "Never"}, {"name": "top", "value": 10**6}]
+    },
+    "other names": {"fullnameOverride": "a" * 50, "nameOverride": "kd", "serviceAccount": {"name": "sa"}},
+    "audit only": {"admission": {"actions": ["Warn", "Audit"]}, "operator": {"logFormat": "text", "workers": 64}},
+}
+
+
+@pytest.fixture(scope="module")
+def ready(control_plane: ControlPlane) -> ControlPlane:
+    """With the release's namespace and the CRDs."""
+    control_plane.install_crds()
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    return control_plane
+
+
+def checked(cluster: ControlPlane, items: list[Any]) -> None:
+    """Raises ClusterError with what the API server does not take."""
+    text = yaml.safe_dump_all(items)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-",
+                    stdin=text)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_api_server_takes(ready: ControlPlane, helm: Helm, name: str) -> None:
+    crds = {"crds": {"enabled": True}}
+    items = helm.template(crds | COMBINATIONS[name], *SERVED)
+    known = [item for item in items if item["kind"] not in FOREIGN]
+    assert known
+    checked(ready, known)
+
+
+def test_a_misspelt_field_would_not_be_taken(ready: ControlPlane, helm: Helm) -> None:
+    items = helm.template({"podSecurityContext": {"runAsNonRot": True}})
+    with pytest.raises(ClusterError, match="runAsNonRot"):
+        checked(ready, [item for item in items if item["kind"] == "Deployment"])
