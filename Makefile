@@ -6,7 +6,7 @@ DEMO := .kubedistill
 CRDS := crds charts/kubedistill/crd-files
 export PYTHONPATH :=
 
-.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane node cluster cluster-down bench bench-operator docs crds check-crds pins clean
+.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane chart node cluster cluster-down bench bench-operator docs crds check-crds chart-values pins clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -28,8 +28,8 @@ setup: .venv/.ready ## Make the environment
 demo: .venv/.ready ## Distil a tiny teacher into a tiny student on this machine, with every stage real
 	@$(BIN)/kubedistill run examples/demo.yaml --root $(DEMO)
 
-test: .venv/.ready programs-ahead lint unit engine controlplane node ## Set up and run every test
-	@echo "== all tests passed; the JUnit reports are build/{unit,engine,controlplane,node}.xml"
+test: .venv/.ready programs-ahead lint unit engine controlplane chart node ## Set up and run every test
+	@echo "== all tests passed; the JUnit reports are build/{unit,engine,controlplane,chart,node}.xml"
 
 lint: .venv/.ready ## Style, types, import direction, generated files
 	$(BIN)/ruff check .
@@ -58,6 +58,9 @@ programs: .venv/.ready ## Build the test cluster: API server, kubelet, ... (once
 
 controlplane: .venv/.ready programs ## Tests of the operator on a real API server
 	$(PYTEST)/controlplane.xml -v tests/controlplane
+
+chart: .venv/.ready programs ## Tests of the Helm chart, with Helm and a real API server
+	$(PYTEST)/chart.xml -v tests/chart
 
 node: .venv/.ready programs ## Tests of jobs in real pods on a real node (Linux, as root)
 	$(PYTEST)/node.xml -v tests/node

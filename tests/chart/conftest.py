@@ -19,15 +19,15 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     return Helm(build.find("helm"), tmp_path_factory.mktemp("helm"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the API server writes every request of a ServiceAccount outside kube-system."""
     return tmp_path_factory.mktemp("audit") / "audit.log"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def control_plane(audit_log: Path) -> Iterator[ControlPlane]:
-    """A control plane without our CRDs, strict about owner references as OpenShift is."""
+    """A control plane of the file's own that never saw our CRDs, strict about owner references as OpenShift is."""
     policy = audit_log.with_name("policy.yaml")
     rules = [
         {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
@@ -45,7 +45,7 @@ def control_plane(audit_log: Path) -> Iterator[ControlPlane]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster_helm(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm as the cluster's administrator."""
     return Helm(build.find("helm"), tmp_path_factory.mktemp("cluster-helm"), control_plane.kubeconfig)

@@ -1,9 +1,9 @@
 """Every combination of values gives manifests that a real API server takes, with unknown fields as errors."""
 
+import json
 from typing import Any
 
 import pytest
-import yaml
 from chart_case import NAMESPACE, SERVED, Helm, Object
 
 from tests.cluster.controlplane import ControlPlane
@@ -81,17 +81,21 @@ COMBINATIONS: dict[str, Object] = {
 
 @pytest.fixture(scope="module")
 def ready(control_plane: ControlPlane) -> ControlPlane:
-    """With the release's namespace and the CRDs."""
+    """With the CRDs, and the release's namespace and accounts."""
     control_plane.install_crds()
     control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    # The pod of `helm test` is not taken without.
+    for name in ("kubedistill", "sa"):
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
+        control_plane.apply(account)
     return control_plane
 
 
 def checked(cluster: ControlPlane, items: list[Any]) -> None:
     """Raises ClusterError with what the API server does not take."""
-    text = yaml.safe_dump_all(items)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-",
-                    stdin=text)  # fmt: skip
+    everything = {"apiVersion": "v1", "kind": "List", "items": items}
+    options = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
+    cluster.kubectl("apply", *options, "-f", "-", stdin=json.dumps(everything))
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
