@@ -1,7 +1,10 @@
 """The container files: what they copy is there, and they run as the chart and the operator's templates ask."""
 
+import ast
 import fnmatch
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -35,6 +38,28 @@ def test_the_user_is_the_one_that_pods_run_as(file: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert lines(file, "USER")[-1] == f"{USER}:{USER}"
     assert values["podSecurityContext"]["runAsUser"] == USER
+
+
+def imported(package: Path) -> set[str]:
+    """Top-level names of everything that a package imports."""
+    found: set[str] = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def test_everything_that_the_operator_imports_is_in_its_image() -> None:
+    packages = [ROOT / "crds/kubedistill_api", ROOT / "operator/kubedistill_operator"]
+    wanted = set().union(*map(imported, packages)) - sys.stdlib_module_names - {p.name for p in packages}
+    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements/operator.txt").read_text(), re.MULTILINE))
+    distributions = importlib.metadata.packages_distributions()
+    missing = {name for name in wanted if not {d.lower() for d in distributions[name]} & pinned}
+    assert wanted
+    assert not missing
 
 
 def test_the_command_is_the_one_of_the_deployment() -> None:
