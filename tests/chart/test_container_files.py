@@ -57,7 +57,7 @@ def test_everything_that_the_operator_imports_is_in_its_image() -> None:
     wanted = set().union(*map(imported, packages)) - sys.stdlib_module_names - {p.name for p in packages}
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements/operator.txt").read_text(), re.MULTILINE))
     distributions = importlib.metadata.packages_distributions()
-    missing = {name for name in wanted if not {d.lower() for d in distributions[name]} & pinned}
+    missing = {name for name in wanted if not {d.lower().replace("_", "-") for d in distributions[name]} & pinned}
     assert wanted
     assert not missing
 
