@@ -16,6 +16,7 @@ from chart_operator import Running, operating
 from kubedistill_api.base import API_VERSION
 from kubedistill_operator.cluster import Cluster, NotFound
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 from tests.controlplane.player import Player, playing
 
@@ -62,7 +63,20 @@ def installed(control_plane: ControlPlane, cluster_helm: Helm) -> ControlPlane:
     control_plane.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "labels": TEAM_LABELS}}
     )
+    wait_until(lambda: _knows_our_owners(control_plane), "the admission plugin to know our kinds", 120)
     return control_plane
+
+
+def _knows_our_owners(cluster: ControlPlane) -> bool:
+    """OwnerReferencesPermissionEnforcement learns of new kinds from time to time only, and refuses them until then."""
+    owner = {"apiVersion": API_VERSION, "kind": "DistillationJob", "name": "a", "uid": "a", "blockOwnerDeletion": True}
+    metadata = {"name": "a", "namespace": "team-a", "ownerReferences": [owner]}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    try:
+        cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
+    except ClusterError:
+        return False
+    return True
 
 
 @asynccontextmanager

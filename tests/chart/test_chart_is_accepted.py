@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from chart_case import NAMESPACE, SERVED, Helm, Object
+from chart_case import NAMESPACE, SERVED, Helm, Object, one
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
@@ -31,9 +31,10 @@ COMBINATIONS: dict[str, Object] = {
         "serviceAccount": {"create": False, "name": "default"},
         "admission": {"enabled": False},
         "networkPolicy": {"enabled": False},
-        "resources": {},
-        "securityContext": {},
-        "podSecurityContext": {},
+        # Null takes a default away; an empty map would be merged with it.
+        "resources": None,
+        "securityContext": None,
+        "podSecurityContext": None,
     },
     "everything optional": {
         "metrics": {
@@ -105,6 +106,19 @@ def test_the_api_server_takes(ready: ControlPlane, helm: Helm, name: str) -> Non
     known = [item for item in items if item["kind"] not in FOREIGN]
     assert known
     checked(ready, known)
+
+
+def test_the_pods_pass_the_restricted_level(ready: ControlPlane, helm: Helm) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    ready.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+    items = helm.template()
+    template = one(items, "Deployment")["spec"]["template"]
+    metadata = template["metadata"] | {"name": "operator", "namespace": NAMESPACE}
+    pod = template | {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    checked(ready, [pod, one(items, "Pod")])
+    loose = helm.template({"securityContext": None})
+    with pytest.raises(ClusterError, match="violates PodSecurity"):
+        checked(ready, [one(loose, "Pod")])
 
 
 def test_a_misspelt_field_would_not_be_taken(ready: ControlPlane, helm: Helm) -> None:

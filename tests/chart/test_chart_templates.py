@@ -113,7 +113,7 @@ CHANGES: list[tuple[str, Any, Callable[[Items], Any], Any]] = [
     ("metrics.dashboard.labels", {"x": "y"}, lambda i: labels(one(i, "ConfigMap"))["x"], "y"),
     ("metrics.dashboard.annotations", {"x": "y"}, lambda i: annotations(one(i, "ConfigMap")), {"x": "y"}),
     ("networkPolicy.enabled", False, lambda i: [m for m in i if m["kind"] == "NetworkPolicy"], []),
-    ("networkPolicy.metricsFrom", [PEER], lambda i: policy(i)["ingress"][0]["from"], [PEER]),
+    ("networkPolicy.metricsFrom", [PEER], lambda i: policy(i)["ingress"][0]["from"][0], PEER),
     ("networkPolicy.egress.enabled", False, lambda i: policy(i)["policyTypes"], ["Ingress"]),
     ("networkPolicy.egress.apiServer", [PEER], lambda i: policy(i)["egress"][1]["to"], [PEER]),
     ("networkPolicy.egress.apiServerPorts", [8443], lambda i: policy(i)["egress"][1]["ports"],
@@ -282,6 +282,30 @@ def test_the_stages_of_a_tenant_are_reached_by_each_other_and_by_the_operator(he
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
     own = labels(one(items, "Deployment")["spec"]["template"])
     assert peer["podSelector"]["matchLabels"].items() <= own.items()
+
+
+def test_the_pod_of_helm_test_reaches_the_operator_whoever_else_may(helm: Helm) -> None:
+    items = helm.template({"networkPolicy": {"metricsFrom": [PEER]}})
+    *_, peer = policy(items)["ingress"][0]["from"]
+    own = labels(one(items, "Pod"))
+    assert peer["podSelector"]["matchLabels"].items() <= own.items()
+    assert "namespaceSelector" not in peer
+
+
+def test_labels_that_are_given_do_not_replace_those_that_select(helm: Helm) -> None:
+    given = {"app.kubernetes.io/component": "mine", "app.kubernetes.io/name": "mine", "app.kubernetes.io/part-of": "x"}
+    items = helm.template({"podLabels": given, "commonLabels": given})
+    deployment = one(items, "Deployment")["spec"]
+    assert deployment["selector"]["matchLabels"].items() <= labels(deployment["template"]).items()
+    assert one(items, "Service")["spec"]["selector"] == deployment["selector"]["matchLabels"]
+
+
+def test_large_numbers_stay_whole(helm: Helm) -> None:
+    runtime = {"limits": {"maxActiveDeadlineSeconds": 2592000}}
+    values = {"runtimes": {"default": runtime}, "priorityClasses": [{"name": "a", "value": 100000000}]}
+    out = helm("template", "kubedistill", CHART, values=values)
+    assert "maxActiveDeadlineSeconds: 2592000\n" in out
+    assert "value: 100000000\n" in out
 
 
 def test_two_releases_of_one_name_share_nothing_without_a_namespace(helm: Helm) -> None:

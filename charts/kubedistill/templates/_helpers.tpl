@@ -42,8 +42,10 @@ app.kubernetes.io/component: operator
 
 {{- /* managed-by Helm, and never kubedistill, which marks the operator's own children. */}}
 {{- define "kubedistill.labels" -}}
-{{- with .Values.commonLabels }}{{ toYaml . }}
-{{ end -}}
+{{- include "kubedistill.ownLabels" . | fromYaml | mergeOverwrite (dict) .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "kubedistill.ownLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/name: {{ include "kubedistill.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
