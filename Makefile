@@ -53,7 +53,7 @@ programs-ahead: .venv/.ready
 	@mkdir -p build
 	@nice -n 19 $(BIN)/python -m tests.cluster.build > build/programs.log 2>&1 &
 
-programs: .venv/.ready ## Build the test cluster: API server, kubelet, ... (once; 12 minutes)
+programs: .venv/.ready ## Build the test cluster and Helm: API server, kubelet, ... (once; 14 minutes)
 	@$(BIN)/python -m tests.cluster.build > /dev/null
 
 controlplane: .venv/.ready programs ## Tests of the operator on a real API server
