@@ -3,9 +3,10 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 DEMO := .kubedistill
+CRDS := crds charts/kubedistill/crd-files
 export PYTHONPATH :=
 
-.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane node cluster cluster-down bench bench-operator docs crds check-crds pins clean
+.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane chart node cluster cluster-down bench bench-operator docs crds check-crds chart-values pins clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -27,8 +28,8 @@ setup: .venv/.ready ## Make the environment
 demo: .venv/.ready ## Distil a tiny teacher into a tiny student on this machine, with every stage real
 	@$(BIN)/kubedistill run examples/demo.yaml --root $(DEMO)
 
-test: .venv/.ready programs-ahead lint unit engine controlplane node ## Set up and run every test
-	@echo "== all tests passed; the JUnit reports are build/{unit,engine,controlplane,node}.xml"
+test: .venv/.ready programs-ahead lint unit engine controlplane chart node ## Set up and run every test
+	@echo "== all tests passed; the JUnit reports are build/{unit,engine,controlplane,chart,node}.xml"
 
 lint: .venv/.ready ## Style, types, import direction, generated files
 	$(BIN)/ruff check .
@@ -36,6 +37,7 @@ lint: .venv/.ready ## Style, types, import direction, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m charts.generate --check
 	@$(MAKE) --no-print-directory check-crds
 
 PYTEST := $(BIN)/python -m pytest --durations=5 --junit-xml=build
@@ -51,11 +53,14 @@ programs-ahead: .venv/.ready
 	@mkdir -p build
 	@nice -n 19 $(BIN)/python -m tests.cluster.build > build/programs.log 2>&1 &
 
-programs: .venv/.ready ## Build the test cluster: API server, kubelet, ... (once; 12 minutes)
+programs: .venv/.ready ## Build the test cluster and Helm: API server, kubelet, ... (once; 14 minutes)
 	@$(BIN)/python -m tests.cluster.build > /dev/null
 
 controlplane: .venv/.ready programs ## Tests of the operator on a real API server
 	$(PYTEST)/controlplane.xml -v tests/controlplane
+
+chart: .venv/.ready programs ## Tests of the Helm chart, with Helm and a real API server
+	$(PYTEST)/chart.xml -v tests/chart
 
 node: .venv/.ready programs ## Tests of jobs in real pods on a real node (Linux, as root)
 	$(PYTEST)/node.xml -v tests/node
@@ -75,11 +80,14 @@ bench-operator: .venv/.ready programs ## The operator under 1,000 jobs on a real
 docs: .venv/.ready ## Generate docs/api.md from the models
 	$(BIN)/python docs/generate.py
 
-check-crds: .venv/.ready ## Fail when crds/*.yaml are not what the models say
-	$(BIN)/python -m kubedistill_api.crd --check crds
+check-crds: .venv/.ready ## Fail when the CRDs of crds/ and the chart are not what the models say
+	$(BIN)/python -m kubedistill_api.crd --check $(CRDS)
 
-crds: .venv/.ready ## Generate crds/*.yaml from the models
-	$(BIN)/python -m kubedistill_api.crd crds
+crds: .venv/.ready ## Generate the CRDs of crds/ and the chart from the models
+	$(BIN)/python -m kubedistill_api.crd $(CRDS)
+
+chart-values: .venv/.ready ## Generate the chart's values.yaml, its schema and its table from charts/settings.py
+	$(BIN)/python -m charts.generate
 
 pins: .venv/.ready ## Resolve requirements/*.txt anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra operator --extra cpu --extra dev pyproject.toml -o requirements/dev.txt

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions from the models: `python -m kubedistill_api.crd [--check] FOLDER`.
+"""CustomResourceDefinitions from the models: `python -m kubedistill_api.crd [--check] FOLDER ...`.
 
 The schemas are structural: references are resolved, an absent field and a null are the same unless null means
 something, defaults are the models'. Rules over several fields come from `Model.rules`.
@@ -261,12 +261,11 @@ def files() -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--check", action="store_true", help="compare only; fail where a file is not current")
     arguments = parser.parse_args(argv)
     stale = []
-    for name, text in files().items():
-        path = arguments.folder / name
+    for path, text in ((folder / name, text) for folder in arguments.folders for name, text in files().items()):
         if not arguments.check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

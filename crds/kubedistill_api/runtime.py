@@ -1,5 +1,6 @@
 """DistillationRuntime and ClusterDistillationRuntime: what the platform team decides for its tenants."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -57,8 +58,20 @@ class StorageSpec(Model):
     """Root of the jobs' storage: `pvc://claim/path`, `s3://bucket/prefix`. `kubedistill run` uses `.kubedistill`."""
 
 
+Pattern = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
 class LimitsSpec(Model):
     """What a tenant may ask for."""
+
+    allowed_models: Annotated[list[Pattern], Field(max_length=256)] | None = None
+    """URIs of the models that jobs may name, as teacher or as student; a `*` at the end stands for anything:
+    `hf://Qwen/*`. Default: any."""
+    allowed_endpoint_hosts: Annotated[list[Pattern], Field(max_length=256)] | None = None
+    """Hosts that jobs' endpoints may be at, teachers' and judges'; a `*` at the start stands for anything:
+    `*.models.svc`. An empty list allows none. Default: any."""
+    max_parallel_stages: Annotated[int, Field(ge=1)] | None = None
+    """Stages of one job or probe that run at once at most; the others wait."""
 
     max_samples: Annotated[int, Field(ge=1)] | None = None
     """Responses per question at most."""
@@ -89,6 +102,27 @@ class RuntimeSpec(Model):
     """What a tenant may ask for."""
 
 
+class NamespaceSelector(Model):
+    """Namespaces by name or by label; one that fits either is meant."""
+
+    names: Annotated[list[DnsLabel], Field(max_length=1024)] = []
+    """Their names."""
+    match_labels: dict[str, str] = {}
+    """Labels that a namespace has all of. Without any, no namespace is meant by its labels."""
+
+    def fits(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether the namespace of this name and these labels is meant."""
+        by_label = bool(self.match_labels) and self.match_labels.items() <= labels.items()
+        return name in self.names or by_label
+
+
+class ClusterRuntimeSpec(RuntimeSpec):
+    """Pods, storage and limits, and who may use them."""
+
+    allowed_namespaces: NamespaceSelector | None = None
+    """Namespaces whose jobs may use it. Default: all."""
+
+
 class DistillationRuntime(Model):
     """A runtime for one namespace."""
 
@@ -103,7 +137,7 @@ class DistillationRuntime(Model):
 
 
 class ClusterDistillationRuntime(Model):
-    """A runtime for all namespaces."""
+    """A runtime for all namespaces, or for those it allows."""
 
     api_version: Literal["kubedistill.io/v1alpha1"] = API_VERSION
     """Version of this schema."""
@@ -111,5 +145,5 @@ class ClusterDistillationRuntime(Model):
     """Kind of this resource."""
     metadata: ObjectMeta
     """Name and labels."""
-    spec: RuntimeSpec = RuntimeSpec()
-    """Pods, storage and limits."""
+    spec: ClusterRuntimeSpec = ClusterRuntimeSpec()
+    """Pods, storage and limits, and who may use them."""

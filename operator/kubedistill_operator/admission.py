@@ -1,9 +1,12 @@
 """What a resource is refused for before anything starts, which its own schema cannot see. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
+from kubedistill_api.data import EndpointSource, ModelSource
 from kubedistill_api.graph import Resource, source_uris
-from kubedistill_api.job import DistillationJob
+from kubedistill_api.job import DistillationJob, TeacherSpec
+from kubedistill_api.probe import Candidate
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import ROLES
 
@@ -12,7 +15,7 @@ DEFAULT_RUNTIME = "default"
 
 def refusals(resource: Resource, runtime: RuntimeSpec) -> list[str]:
     """Everything that is wrong, each with its field and what would be right."""
-    return [*_paths(resource), *_limits(resource, runtime)]
+    return [*_paths(resource), *_limits(resource, runtime), *_sources(resource, runtime)]
 
 
 def _paths(resource: Resource) -> Iterator[str]:
@@ -49,6 +52,66 @@ def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
             f"spec.activeDeadlineSeconds: {deadline} is more than the runtime allows; "
             f"at most {limits.max_active_deadline_seconds}"
         )
+
+
+def _sources(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
+    spec = resource.spec
+    if isinstance(resource, DistillationJob):
+        teachers: Mapping[str, TeacherSpec | Candidate] = {"spec.teacher": resource.spec.teacher}
+    else:
+        teachers = {f"spec.candidates[{n}]": candidate for n, candidate in enumerate(resource.spec.candidates)}
+    yield from _model("spec.student", spec.student, runtime)
+    if judge := spec.curation.verification.judge:
+        yield from _endpoint("spec.curation.verification.judge.endpoint", judge.endpoint, runtime)
+    for field, teacher in teachers.items():
+        yield from teacher_refusals(field, teacher, runtime)
+
+
+def teacher_refusals(field: str, teacher: TeacherSpec | Candidate, runtime: RuntimeSpec) -> Iterator[str]:
+    """What is wrong with a teacher that `field` names."""
+    if teacher.model:
+        yield from _model(f"{field}.model", teacher.model, runtime)
+    if teacher.endpoint:
+        yield from _endpoint(f"{field}.endpoint", teacher.endpoint, runtime)
+
+
+def _model(field: str, model: ModelSource, runtime: RuntimeSpec) -> Iterator[str]:
+    allowed = runtime.limits.allowed_models
+    if allowed is not None and not any(_begins(model.uri, pattern) for pattern in allowed):
+        yield f"{field}.uri: the runtime does not allow {model.uri}; it allows {_told(allowed)}"
+
+
+def _endpoint(field: str, endpoint: EndpointSource, runtime: RuntimeSpec) -> Iterator[str]:
+    allowed = runtime.limits.allowed_endpoint_hosts
+    if allowed is None:
+        return
+    host = _host(endpoint.url)
+    if host is None:
+        yield f"{field}.url: {endpoint.url} hides its host; write http(s)://HOST:PORT/PATH without a user"
+    elif not any(_ends(host, pattern) for pattern in allowed):
+        yield f"{field}.url: the runtime does not allow the host {host}; it allows {_told(allowed)}"
+
+
+def _host(url: str) -> str | None:
+    """The host's name; None where two readers of the URL could take it for different ones."""
+    if "\\" in url or "@" in url:
+        return None
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _begins(text: str, pattern: str) -> bool:
+    return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern
+
+
+def _ends(text: str, pattern: str) -> bool:
+    return text.endswith(pattern[1:]) if pattern.startswith("*") else text == pattern
+
+
+def _told(allowed: Sequence[str]) -> str:
+    return ", ".join(allowed) or "none"
 
 
 def with_deadline(resource: Resource, runtime: RuntimeSpec) -> Resource:

@@ -115,6 +115,15 @@ class Cluster:
             if not more["continue"]:
                 return
 
+    async def served_kinds(self) -> frozenset[str]:
+        """The kinds of kubedistill's API that the API server serves. Raises NotFound where it serves none."""
+        answer = await self._request("GET", f"apis/{GROUP}/{VERSION}")
+        return frozenset(str(resource["kind"]) for resource in answer["resources"])
+
+    async def namespace_labels(self, name: str) -> Mapping[str, str]:
+        """Raises NotFound."""
+        return (await self._request("GET", f"api/v1/namespaces/{name}"))["metadata"].get("labels") or {}
+
     async def create(self, item: Object) -> Object:
         """Raises Conflict when it exists."""
         metadata = item["metadata"]

