@@ -1,4 +1,4 @@
-"""Manifest files: jobs, probes and runtimes in YAML, read with every error at once."""
+"""Manifest files: jobs, probes, studies and runtimes in YAML, read with every error at once."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,9 @@ from kubedistill_api.explain import Schema, dotted, explain, nearest
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime, RuntimeSpec
+from kubedistill_api.study import DistillationStudy
 
-Resource = DistillationJob | TeacherProbe
+Resource = DistillationJob | TeacherProbe | DistillationStudy
 Runtime = DistillationRuntime | ClusterDistillationRuntime
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
@@ -155,7 +156,7 @@ def _load(text: str, file: str, folder: Path | None) -> Manifest:
             problem = f"{item.kind} {item.metadata.name} is given twice, first on line {first[key]}"
             errors.append(FieldError(file, document.line_of(("metadata", "name")), "metadata.name", problem, "rename"))
         first.setdefault(key, document.line)
-        if isinstance(item, DistillationJob | TeacherProbe):
+        if isinstance(item, Resource):
             manifest.resources.append(item)
         else:
             manifest.runtimes.append(item)

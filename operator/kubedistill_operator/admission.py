@@ -1,10 +1,12 @@
 """What a resource is refused for before anything starts, which its own schema cannot see. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from kubedistill_api.graph import Resource, source_uris
-from kubedistill_api.job import DistillationJob
+from kubedistill_api.graph import Resource, recipe, source_uris
+from kubedistill_api.job import DistillationJob, Recipe
+from kubedistill_api.probe import TeacherProbeSpec
 from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.study import DistillationStudy, arms
 
 DEFAULT_RUNTIME = "default"
 
@@ -24,23 +26,31 @@ def _paths(resource: Resource) -> Iterator[str]:
 
 
 def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
-    limits, spec = runtime.limits, resource.spec
-    sampling = spec.teacher.sampling if isinstance(resource, DistillationJob) else spec.sampling  # type: ignore[union-attr]
-    field = "spec.teacher.sampling.samples" if isinstance(resource, DistillationJob) else "spec.sampling.samples"
-    wanted: Mapping[str, int] = {
-        field: sampling.samples,
-        "spec.evaluation.samples": spec.evaluation.samples if spec.evaluation.benchmarks else 0,
-        "spec.curation.difficulty.samples": spec.curation.difficulty.samples,
-    }
-    for name, samples in wanted.items():
+    limits = runtime.limits
+    for name, samples in _wanted(resource):
         if limits.max_samples is not None and samples > limits.max_samples:
             yield f"{name}: {samples} is more than the runtime allows; at most {limits.max_samples}"
-    deadline = spec.active_deadline_seconds
+    deadline = resource.spec.active_deadline_seconds
     if limits.max_active_deadline_seconds is not None and (deadline or 0) > limits.max_active_deadline_seconds:
         yield (
             f"spec.activeDeadlineSeconds: {deadline} is more than the runtime allows; "
             f"at most {limits.max_active_deadline_seconds}"
         )
+
+
+def _wanted(resource: Resource) -> Iterator[tuple[str, int]]:
+    """Fields that ask for samples, and how many; of a study those of every variant."""
+    specs: list[tuple[str, Recipe | TeacherProbeSpec]] = [("spec", recipe(resource))]
+    if isinstance(resource, DistillationStudy):
+        specs = [(f"spec.job ({arm.name})", arm.recipe) for arm in arms(resource.spec)]
+    for where, spec in specs:
+        if isinstance(spec, Recipe):
+            yield f"{where}.teacher.sampling.samples", spec.teacher.sampling.samples
+        else:
+            yield f"{where}.sampling.samples", spec.sampling.samples
+        if spec.evaluation.benchmarks:
+            yield f"{where}.evaluation.samples", spec.evaluation.samples
+        yield f"{where}.curation.difficulty.samples", spec.curation.difficulty.samples
 
 
 def with_deadline(resource: Resource, runtime: RuntimeSpec) -> Resource:

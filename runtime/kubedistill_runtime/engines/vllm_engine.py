@@ -86,7 +86,7 @@ class Polled:
 
 
 class VllmEngine:
-    """The actor. `configure` once, then `submit`, `abort` and `poll` from any thread."""
+    """The actor. `configure` once, then `submit`, `abort`, `poll` and, between requests, `load` from any thread."""
 
     def __init__(self, cpu_share: int | None) -> None:
         """`cpu_share`: how many engines share the machine's cores; None for an engine on GPUs."""
@@ -101,6 +101,8 @@ class VllmEngine:
         self._config: EngineConfig | None = None
         self._info: EngineInfo | None = None
         self._failure: Failure | None = None
+        self._wanted: str | None = None
+        """A model whose weights are to be loaded next."""
         self._added: list[Request] = []
         self._aborted: list[str] = []
         self._completions: list[Completion] = []
@@ -115,6 +117,15 @@ class VllmEngine:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._info is not None or self._failure is not None)
             return self._failure or self._ready()
+
+    def load(self, model: str) -> Failure | None:
+        """Puts the weights of another model of the same architecture in the place of these. No request may be under
+        way."""
+        with self._changed:
+            self._wanted = model
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._wanted is None or self._failure is not None)
+            return self._failure
 
     def submit(self, requests: Sequence[Request]) -> None:
         with self._changed:
@@ -226,9 +237,16 @@ class VllmEngine:
             with self._changed:
                 if not engine.has_unfinished_requests():
                     self._running = self._waiting = 0
-                    self._changed.wait_for(lambda: self._added)
+                    self._changed.wait_for(lambda: self._added or self._wanted)
+                wanted = self._wanted
                 added, self._added = self._added, []
                 aborted, self._aborted = self._aborted, []
+            if wanted is not None:
+                engine.collective_rpc("reload_weights", kwargs={"weights_path": wanted})
+                engine.reset_prefix_cache()
+                with self._changed:
+                    self._wanted = None
+                    self._changed.notify_all()
             for request in added:
                 draw = request.draw
                 engine.add_request(

@@ -46,12 +46,11 @@ def evaluation(tmp_path, a_job):
 
 
 def drawing(answers: pa.Table):
-    def draw(context, model, engine, sampling, verification) -> Path:
+    def draw(context, models, engine, sampling, verification) -> None:
+        ((model, folder),) = models.items()
         assert (model / "model.safetensors").exists()
         assert sampling.samples == 8
-        path = context.folder / "results.parquet"
-        pq.write_table(answers, path)
-        return path
+        pq.write_table(answers, folder / "results.parquet")
 
     return draw
 
