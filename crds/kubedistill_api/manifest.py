@@ -112,10 +112,16 @@ def _absolute(value: Any, folder: Path) -> Any:
         return [_absolute(item, folder) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        key: absolute_uri(item, folder) if key == "uri" and isinstance(item, str) else _absolute(item, folder)
-        for key, item in value.items()
-    }
+    return {key: _absolute_at(key, item, folder) for key, item in value.items()}
+
+
+def _absolute_at(key: str, value: Any, folder: Path) -> Any:
+    """A field's value; a study names fields by dotted paths, with a list of values for each in its grid."""
+    if key.rpartition(".")[2] != "uri":
+        return _absolute(value, folder)
+    if isinstance(value, list):
+        return [_absolute_at(key, item, folder) for item in value]
+    return absolute_uri(value, folder) if isinstance(value, str) else _absolute(value, folder)
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

@@ -90,7 +90,7 @@ async def draw_results(
     verifier: Any,
     progress: Progress,
 ) -> Tally:
-    """Writes results.parquet to the folder with a model whose engines run; one that is there already is left as it is."""
+    """Writes results.parquet to the folder with a model whose engines run; one that is there already stays."""
     path = folder / RESULTS_FILE
     if path.exists():
         return Tally()

@@ -151,7 +151,9 @@ def test_wrong_traces_pass_only_as_a_control():
     assert not curate([wrong], ["q"], rates, SPEC).kept
     assert curate([wrong], ["q"], rates, SPEC.model_copy(update={"correctness": "any"})).kept
     only_wrong = SPEC.model_copy(update={"correctness": "wrong"})
-    outcome = curate([wrong, trace(1), trace(2, correct=False, error="no answer")], ["q"], rates, only_wrong)
+    outcome = curate(
+        [wrong, trace(index=1), trace(index=2, correct=False, error="no answer")], ["q"], rates, only_wrong
+    )
     assert outcome.kept == (("q", 0),)
     assert [fate.reason.code for fate in outcome.traces] == ["all_kept", "correct", "unverified"]
 

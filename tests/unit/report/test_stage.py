@@ -1,7 +1,6 @@
 """The report stage, and the evaluate stage with an engine that has its answers ready."""
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
