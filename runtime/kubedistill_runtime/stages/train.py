@@ -43,7 +43,7 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     student = Path(model_path(params.model))
     context.progress(0, None, "steps", "encoding the corpus", force=True)
     corpus, as_drawn = _encode(context, params, student)
-    training = _with_steps(context, params)
+    training = with_steps(context, params)
     job = TrainJob(model_path=student, corpus_path=corpus, output_dir=context.folder, training=training)
     job_file = context.folder / JOB_FILE
     write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
@@ -60,7 +60,7 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     )
 
 
-def _with_steps(context: StageContext, params: TrainParams) -> TrainingSpec:
+def with_steps(context: StageContext, params: TrainParams) -> TrainingSpec:
     """How to train; with `matchSteps` for as many steps as the matched training took. Raises BadInput."""
     if not params.match_steps:
         return params.training
