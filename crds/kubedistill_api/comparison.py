@@ -88,8 +88,8 @@ class Comparison(Model):
 def _sentence(arm: ArmResult) -> str:
     assert arm.difference is not None
     assert arm.difference_ci is not None
-    low, high = (_points(end) for end in arm.difference_ci)
-    by = f"by {_points(abs(arm.difference), sign=False)} points [{low}, {high}]"
+    low, high = (points(end) for end in arm.difference_ci)
+    by = f"by {points(abs(arm.difference), sign=False)} points [{low}, {high}]"
     match arm.finding:
         case "better":
             return f"{arm.arm} is better than {arm.against} {by}"
@@ -98,11 +98,11 @@ def _sentence(arm: ArmResult) -> str:
     reach = max(map(abs, arm.difference_ci))
     return (
         f"{arm.arm} and {arm.against}: no difference that this study could see "
-        f"({_points(arm.difference)} [{low}, {high}]; one of {_points(reach, sign=False)} points is not ruled out)"
+        f"({points(arm.difference)} [{low}, {high}]; one of {points(reach, sign=False)} points is not ruled out)"
     )
 
 
-def _points(value: float, *, sign: bool = True) -> str:
+def points(value: float, *, sign: bool = True) -> str:
     """In per cent; with as many digits as it takes not to show an end on the wrong side of 0."""
     digits = 1
     while value and digits < 3 and round(100 * value, digits) == 0:

@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kubedistill_api.comparison import Comparison
+from kubedistill_api.comparison import ArmResult, Comparison, points
 from kubedistill_api.graph import Graph
 from kubedistill_api.status import CorpusStatus, JobStatus, Score, Standing
 from kubedistill_runtime.cli.live import duration, elapsed, shown_path, stage_table
@@ -122,7 +122,7 @@ def comparison_table(comparison: Comparison) -> Table:
             escape(arm.arm),
             *([escape(arm.settings)] if settings else []),
             percent(arm.score, arm.ci),
-            percent(arm.difference, arm.difference_ci, "+") if arm.difference is not None and arm.difference_ci else "",
+            _difference(arm),
             FINDINGS[arm.finding],
             f"{arm.questions:,}",
             f"{arm.traces:,}",
@@ -131,6 +131,13 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{arm.response_tokens:,.1f}",
         )
     return table
+
+
+def _difference(arm: ArmResult) -> str:
+    if arm.difference is None or arm.difference_ci is None:
+        return ""
+    low, high = (points(end) for end in arm.difference_ci)
+    return escape(f"{points(arm.difference)} [{low}, {high}]")
 
 
 def fronts(comparison: Comparison) -> Iterator[str]:

@@ -243,7 +243,8 @@ class VllmEngine:
                 aborted, self._aborted = self._aborted, []
             if wanted is not None:
                 engine.collective_rpc("reload_weights", kwargs={"weights_path": wanted})
-                engine.reset_prefix_cache()
+                if not engine.reset_prefix_cache():
+                    raise RuntimeError("the cache of the model before could not be emptied")
                 with self._changed:
                     self._wanted = None
                     self._changed.notify_all()
