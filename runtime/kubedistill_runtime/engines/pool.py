@@ -79,9 +79,9 @@ class VllmPool:
             await self.poll()
 
     async def load(self, model: str) -> None:
-        """Serves another model of the same architecture from now on; no request may be under way.
+        """Serves another model from now on; no request may be under way.
 
-        An engine that cannot change its weights is started again with the new ones.
+        An engine that fails to is started again with the new one.
         """
         import ray
 
