@@ -148,7 +148,7 @@ def _immutable(spec: Schema) -> list[dict[str, str]]:
     """A transition rule for each field that must stay as it is."""
     rules = []
     for name, field in spec["properties"].items():
-        if name in MUTABLE:
+        if name in MUTABLE or not _is_seen_by_rules(field):
             continue
         always = name in spec.get("required", ()) or "default" in field
         rule = (
@@ -159,6 +159,14 @@ def _immutable(spec: Schema) -> list[dict[str, str]]:
         message = f"{name} cannot be changed; only {', '.join(sorted(MUTABLE))} can: create another resource"
         rules.append({"rule": rule, "message": message})
     return rules
+
+
+def _is_seen_by_rules(field: Schema) -> bool:
+    """Whether CEL knows the field: of values of any type it has no type, and a rule on them is refused."""
+    for part in ("items", "additionalProperties"):
+        if isinstance(field.get(part), dict):
+            return _is_seen_by_rules(field[part])
+    return "type" in field
 
 
 def _structural(node: Schema, parts: Schema, name: str) -> Schema:

@@ -27,8 +27,8 @@ def score_on_benchmarks(
 ) -> None:
     """Draws and judges the answers of models to prepare's benchmarks: results.parquet in a folder for each.
 
-    models: folder of the model -> folder of its results. Ray and the engine's process are started once. Every question is asked with the same seeds for every model. Started again, it goes on where
-    it was.
+    models: folder of the model -> folder of its results. Ray and the engine's process are started once.
+    Every question is asked with the same seeds for every model. Started again, it goes on where it was.
     """
     todo = {model: folder for model, folder in models.items() if not (folder / RESULTS_FILE).exists()}
     if not todo:
