@@ -11,11 +11,13 @@ from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime
 from kubedistill_api.stage import StageResult, StageSpec
+from kubedistill_api.study import DistillationStudy
 
 PAGE = Path(__file__).with_name("api.md")
 RESOURCES: tuple[type[BaseModel], ...] = (
     DistillationJob,
     TeacherProbe,
+    DistillationStudy,
     DistillationRuntime,
     ClusterDistillationRuntime,
 )

@@ -18,13 +18,14 @@ from kubedistill_api.base import GROUP, VERSION
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime
+from kubedistill_api.study import DistillationStudy
 
 Schema = dict[str, Any]
 
 MUTABLE = frozenset({"suspend", "ttlSecondsAfterFinished", "priorityClassName"})
 """Fields of a job's or a probe's spec that may change: they do not change what is made."""
 
-LIST_KEYS = {"conditions": "type", "stages": "name", "candidates": "name", "benchmarks": "name"}
+LIST_KEYS = {"conditions": "type", "stages": "name", "candidates": "name", "benchmarks": "name", "variants": "name"}
 """Lists whose items have a key of their own: the API server refuses two of the same, and merges by it."""
 
 
@@ -63,6 +64,12 @@ RUN_COLUMNS = (
     Column("Reason", ".status.summary.reason", priority=1),
 )
 PROBE_COLUMNS = (*RUN_COLUMNS[:5], Column("Outcome", ".status.outcome.outcome"), *RUN_COLUMNS[5:])
+STUDY_COLUMNS = (
+    *RUN_COLUMNS[:4],
+    Column("Reference", ".spec.reference"),
+    Column("Best", ".status.summary.score"),
+    *RUN_COLUMNS[5:],
+)
 RUNTIME_COLUMNS = (
     Column("Sampler GPUs", ".spec.sampler.gpusPerReplica", "integer"),
     Column("Trainer GPUs", ".spec.trainer.gpusPerReplica", "integer"),
@@ -72,6 +79,7 @@ RUNTIME_COLUMNS = (
 DEFINITIONS = (
     Definition(DistillationJob, "distillationjobs", ("djob", "djobs"), "Namespaced", RUN_COLUMNS, True),
     Definition(TeacherProbe, "teacherprobes", ("tprobe", "tprobes"), "Namespaced", PROBE_COLUMNS, True),
+    Definition(DistillationStudy, "distillationstudies", ("dstudy", "dstudies"), "Namespaced", STUDY_COLUMNS, True),
     Definition(DistillationRuntime, "distillationruntimes", ("druntime",), "Namespaced", RUNTIME_COLUMNS, False),
     Definition(
         ClusterDistillationRuntime, "clusterdistillationruntimes", ("cdruntime",), "Cluster", RUNTIME_COLUMNS, False
@@ -140,7 +148,7 @@ def _immutable(spec: Schema) -> list[dict[str, str]]:
     """A transition rule for each field that must stay as it is."""
     rules = []
     for name, field in spec["properties"].items():
-        if name in MUTABLE:
+        if name in MUTABLE or not _is_seen_by_rules(field):
             continue
         always = name in spec.get("required", ()) or "default" in field
         rule = (
@@ -151,6 +159,14 @@ def _immutable(spec: Schema) -> list[dict[str, str]]:
         message = f"{name} cannot be changed; only {', '.join(sorted(MUTABLE))} can: create another resource"
         rules.append({"rule": rule, "message": message})
     return rules
+
+
+def _is_seen_by_rules(field: Schema) -> bool:
+    """Whether CEL knows the field: of values of any type it has no type, and a rule on them is refused."""
+    for part in ("items", "additionalProperties"):
+        if isinstance(field.get(part), dict):
+            return _is_seen_by_rules(field[part])
+    return "type" in field
 
 
 def _structural(node: Schema, parts: Schema, name: str) -> Schema:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import Model, Rule
+from kubedistill_api.base import Model, Rule, later
 from kubedistill_api.data import SamplingSpec
 from kubedistill_api.verification import VerificationSpec
 
@@ -76,6 +76,9 @@ class CurationSpec(Model):
     """Which responses are well formed."""
     verification: VerificationSpec = VerificationSpec()
     """Which responses are correct. They are judged while they are sampled, the student's in the same way."""
+    correctness: Literal["right", "any", "wrong"] = later("right")
+    """Which verdicts pass: `right` (DED) keeps verified traces. `any` does not look at the verdict, `wrong` keeps the
+    refuted ones: controls that show what verification is worth. Default `right`."""
     difficulty: DifficultySpec = DifficultySpec()
     """Which questions are hard for the student."""
     diversity: DiversitySpec = DiversitySpec()

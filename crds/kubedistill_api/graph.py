@@ -6,26 +6,27 @@ digest in every job.
 """
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kubedistill_api.data import (
-    Benchmark,
-    DecontaminationSpec,
     EndpointSource,
+    EngineSpec,
     ModelSource,
-    QuestionSource,
     SamplingSpec,
 )
-from kubedistill_api.job import DistillationJob
-from kubedistill_api.probe import Candidate, TeacherProbe
+from kubedistill_api.job import DistillationJob, Recipe
+from kubedistill_api.probe import Candidate, TeacherProbe, TeacherProbeSpec
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import (
     ROLES,
     STAGE_VERSIONS,
+    ArmStages,
     BaselineParams,
+    CompareParams,
     CurateParams,
     DecideParams,
     EvaluateParams,
@@ -39,9 +40,9 @@ from kubedistill_api.stage import (
     StageSpec,
     TrainParams,
 )
+from kubedistill_api.study import Arm, DistillationStudy, arms
 
-Resource = DistillationJob | TeacherProbe
-
+Resource = DistillationJob | TeacherProbe | DistillationStudy
 
 RUN_FIELDS = {
     "active_deadline_seconds",
@@ -116,12 +117,24 @@ class Graph:
         )
 
 
-class _Builder:
-    """Adds nodes in order and makes their digests."""
+def recipe(resource: Resource) -> Recipe | TeacherProbeSpec:
+    """The part of a spec that says what is made: student, questions, curation, training, evaluation."""
+    return resource.spec.job if isinstance(resource, DistillationStudy) else resource.spec
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+
+class _Builder:
+    """Adds nodes in order and makes their digests.
+
+    With `share`, work that is there under another name is not added again, and a name that stands for other work
+    already gets a number.
+    """
+
+    def __init__(self, sources: Mapping[str, str], *, share: bool = False) -> None:
         self._sources = sources
+        self._share = share
         self._nodes: dict[str, Node] = {}
+        self._names: dict[str, str] = {}
+        """Of the work that is there, by digest."""
 
     def add(self, name: str, params: StageParams, guard: Guard | None = None, /, **needs: str) -> str:
         dumped = params.model_dump(mode="json", by_alias=True)
@@ -137,11 +150,22 @@ class _Builder:
             "sources": {uri: self._sources[uri] for uri in sorted(uris) if uri in self._sources},
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        if self._share:
+            if digest in self._names:
+                return self._names[digest]
+            name = next(free for free in _numbered(name) if free not in self._nodes)
+            self._names[digest] = name
         self._nodes[name] = Node(name, params, needs, digest, guard)
         return name
 
     def nodes(self) -> tuple[Node, ...]:
         return tuple(self._nodes.values())
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in itertools.count(2):
+        yield f"{name}-{number}"
 
 
 def _uris(value: object) -> set[str]:
@@ -156,6 +180,8 @@ def _uris(value: object) -> set[str]:
 
 def source_uris(resource: Resource) -> set[str]:
     """The URIs that a resource reads from."""
+    if isinstance(resource, DistillationStudy):
+        return set().union(*(_uris(arm.recipe.model_dump(mode="json", by_alias=True)) for arm in arms(resource.spec)))
     return _uris(resource.spec.model_dump(mode="json", by_alias=True, exclude={"output"}))
 
 
@@ -165,15 +191,17 @@ def plan(
     sources: Mapping[str, str] | None = None,
     teacher: Candidate | None = None,
 ) -> Graph:
-    """The stages of a job or a probe.
+    """The stages of a job, a probe or a study.
 
     `sources` maps a URI to a fingerprint of its content, where the executor can tell; `teacher` is the winner of the
     probe that a job refers to. A job whose probe has no winner yet has no stages: raises LookupError with the probe's
     name.
     """
-    builder = _Builder(sources or {})
+    builder = _Builder(sources or {}, share=isinstance(resource, DistillationStudy))
     if isinstance(resource, DistillationJob):
         _plan_job(builder, resource, teacher)
+    elif isinstance(resource, DistillationStudy):
+        _plan_study(builder, resource)
     else:
         _plan_probe(builder, resource)
     meta = resource.metadata
@@ -189,30 +217,37 @@ def _plan_job(builder: _Builder, job: DistillationJob, winner: Candidate | None)
         if winner is None:
             raise LookupError(spec.teacher.probe_ref.name)
         source, endpoint, engine = winner.model, winner.endpoint, winner.engine
-    verification = spec.curation.verification
-    prepare = _prepare(builder, spec.questions, spec.evaluation.benchmarks, spec.decontamination, job)
-    baseline = _baseline(builder, prepare, job)
-    sample = builder.add(
-        "sample",
-        SampleParams(
-            model=_weights(source),
-            endpoint=endpoint,
-            engine=engine,
-            sampling=spec.teacher.sampling,
-            verification=verification,
-        ),
-        prepare=prepare,
-    )
-    _student(builder, job, "", prepare, sample, baseline)
+    prepare = _prepare(builder, spec)
+    baseline = _baseline(builder, prepare, spec)
+    sample = _sample(builder, prepare, spec, source, endpoint, engine)
+    _student(builder, spec, "", prepare, sample, baseline)
     nodes = {node.name: node.name for node in builder.nodes()}
     builder.add("report", ReportParams(manifest=_manifest(job)), **nodes)
+
+
+def _sample(
+    builder: _Builder,
+    prepare: str,
+    spec: Recipe,
+    source: ModelSource | None,
+    endpoint: EndpointSource | None,
+    engine: EngineSpec,
+) -> str:
+    params = SampleParams(
+        model=_weights(source),
+        endpoint=endpoint,
+        engine=engine,
+        sampling=spec.teacher.sampling,
+        verification=spec.curation.verification,
+    )
+    return builder.add("sample", params, prepare=prepare)
 
 
 def _plan_probe(builder: _Builder, probe: TeacherProbe) -> None:
     """Every round of every candidate; which of them are needed is decided on the way."""
     spec, procedure = probe.spec, probe.spec.procedure
-    prepare = _prepare(builder, spec.questions, spec.evaluation.benchmarks, spec.decontamination, probe)
-    baseline = _baseline(builder, prepare, probe)
+    prepare = _prepare(builder, spec)
+    baseline = _baseline(builder, prepare, spec)
     before: dict[str, str] = {}
     """The last round's sample stage of each candidate."""
     decided: dict[str, str] = {}
@@ -236,7 +271,7 @@ def _plan_probe(builder: _Builder, probe: TeacherProbe) -> None:
             sample = builder.add(f"sample{name}", params, guard, prepare=prepare, **drawn)
             before[candidate.name] = sample
             students[candidate.name] = _student(
-                builder, probe, name, prepare, sample, baseline, seeds=procedure.seeds, subset=subset, guard=guard
+                builder, spec, name, prepare, sample, baseline, seeds=procedure.seeds, subset=subset, guard=guard
             )
         compared = DecideParams(
             students=students,
@@ -253,6 +288,101 @@ def _plan_probe(builder: _Builder, probe: TeacherProbe) -> None:
     builder.add("report", ReportParams(manifest=_manifest(probe)), **nodes)
 
 
+def _plan_study(builder: _Builder, study: DistillationStudy) -> None:
+    """Every variant, from its corpus to its students; what variants have in common is there once."""
+    spec = study.spec
+    compared = arms(spec)
+    by_name = {arm.name: arm for arm in compared}
+    rates = any(_wants_rates(arm.recipe) for arm in compared)
+    shared: dict[str, tuple[str, str, str | None]] = {}
+    """Of each variant: prepare, sample and baseline."""
+    for arm in compared:
+        teacher = arm.recipe.teacher
+        prepare = _prepare(builder, arm.recipe)
+        baseline = _baseline(builder, prepare, arm.recipe, rates)
+        sample = _sample(builder, prepare, arm.recipe, teacher.model, teacher.endpoint, teacher.engine)
+        shared[arm.name] = (prepare, sample, baseline)
+    curates: dict[str, str] = {}
+    trains: dict[str, list[str]] = {}
+    # What others are matched with comes first, since a stage is added after those that it needs.
+    for arm in sorted(compared, key=lambda arm: arm.matched is not None):
+        prepare, sample, baseline = shared[arm.name]
+        matched = by_name[arm.matched] if arm.matched else None
+        curates[arm.name] = _corpus(builder, arm, curates, prepare, sample, baseline)
+        seeds = spec.seeds or [arm.recipe.training.seed]
+        trains[arm.name] = []
+        for number, seed in enumerate(seeds, 1):
+            needs = {"curate": curates[arm.name]}
+            steps = matched is not None and arm.match == "steps"
+            if steps and matched:
+                needs["matched"] = trains[matched.name][number - 1]
+            params = TrainParams(
+                model=_weights(arm.recipe.student),
+                training=arm.recipe.training.model_copy(update={"seed": seed}),
+                match_steps=steps,
+            )
+            end = f"-s{number}" if len(seeds) > 1 else ""
+            trains[arm.name].append(builder.add(f"train-{arm.name}{end}", params, **needs))
+    evaluates = _scored(builder, study, compared, trains, shared)
+    order = [arm.name for arm in compared]
+    stages = {
+        arm.name: ArmStages(
+            curate=curates[arm.name],
+            trains=trains[arm.name],
+            evaluate=evaluates[arm.name],
+            against=arm.against,
+            settings=", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in arm.settings.items()),
+        )
+        for arm in compared
+    }
+    needed = [*curates.values(), *itertools.chain(*trains.values()), *evaluates.values()]
+    table = CompareParams(arms=stages, order=order, confidence=spec.confidence)
+    builder.add("compare", table, **{name: name for name in needed})
+    nodes = {node.name: node.name for node in builder.nodes()}
+    builder.add("report", ReportParams(manifest=_manifest(study)), **nodes)
+
+
+def _corpus(
+    builder: _Builder, arm: Arm, curates: Mapping[str, str], prepare: str, sample: str, baseline: str | None
+) -> str:
+    needs = {"prepare": prepare, "sample": sample}
+    if baseline:
+        needs["baseline"] = baseline
+    params = CurateParams(curation=arm.recipe.curation)
+    if arm.matched and arm.match != "steps":
+        params = params.model_copy(update={"match": arm.match})
+        needs["matched"] = curates[arm.matched]
+    return builder.add(f"curate-{arm.name}", params, **needs)
+
+
+def _scored(
+    builder: _Builder,
+    study: DistillationStudy,
+    compared: Sequence[Arm],
+    trains: Mapping[str, list[str]],
+    shared: Mapping[str, tuple[str, str, str | None]],
+) -> dict[str, str]:
+    """The evaluate stage of each variant; neighbours with students of the same kind share one, as many as are asked
+    for."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in compared:
+        prepare, _, baseline = shared[arm.name]
+        same = arm.recipe.student.model_dump_json() + f"{prepare} {baseline}"
+        groups.setdefault(same, []).append(arm)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        size = study.spec.variants_per_evaluation
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            first = part[0]
+            prepare, _, baseline = shared[first.name]
+            students = list(dict.fromkeys(train for arm in part for train in trains[arm.name]))
+            needs = {"prepare": prepare, **({"baseline": baseline} if baseline else {}), **{t: t for t in students}}
+            params = _evaluation(first.recipe, first.recipe.evaluation.samples, students)
+            found |= dict.fromkeys((arm.name for arm in part), builder.add(f"evaluate-{first.name}", params, **needs))
+    return found
+
+
 def _subset(probe: TeacherProbe, number: int) -> QuestionSubset | None:
     """The questions of a round; None in the last, which has all."""
     procedure = probe.spec.procedure
@@ -261,28 +391,26 @@ def _subset(probe: TeacherProbe, number: int) -> QuestionSubset | None:
     return QuestionSubset(share=procedure.growth ** float(number - procedure.rounds), seed=probe.spec.sampling.seed)
 
 
-def _prepare(
-    builder: _Builder,
-    questions: list[QuestionSource],
-    benchmarks: list[Benchmark],
-    decontamination: DecontaminationSpec,
-    resource: Resource,
-) -> str:
+def _prepare(builder: _Builder, spec: Recipe | TeacherProbeSpec) -> str:
     return builder.add(
         "prepare",
         PrepareParams(
-            questions=questions,
-            benchmarks=benchmarks,
-            decontamination=decontamination,
-            verification=resource.spec.curation.verification,
+            questions=spec.questions,
+            benchmarks=spec.evaluation.benchmarks,
+            decontamination=spec.decontamination,
+            verification=spec.curation.verification,
         ),
     )
 
 
-def _baseline(builder: _Builder, prepare: str, resource: Resource) -> str | None:
-    spec = resource.spec
+def _wants_rates(spec: Recipe | TeacherProbeSpec) -> bool:
     difficulty = spec.curation.difficulty
-    wants_rates = difficulty.max_pass_rate is not None or difficulty.keep_hardest is not None
+    return difficulty.max_pass_rate is not None or difficulty.keep_hardest is not None
+
+
+def _baseline(builder: _Builder, prepare: str, spec: Recipe | TeacherProbeSpec, rates: bool = False) -> str | None:
+    """With `rates` pass rates are measured also where this spec does not ask for them."""
+    wants_rates = rates or _wants_rates(spec)
     evaluation = _draws(spec.evaluation) if spec.evaluation.benchmarks else None
     if not wants_rates and evaluation is None:
         return None
@@ -291,7 +419,7 @@ def _baseline(builder: _Builder, prepare: str, resource: Resource) -> str | None
         BaselineParams(
             model=_weights(spec.student),
             engine=spec.student.engine,
-            pass_rate=_draws(difficulty) if wants_rates else None,
+            pass_rate=_draws(spec.curation.difficulty) if wants_rates else None,
             evaluation=evaluation,
             verification=spec.curation.verification,
         ),
@@ -301,7 +429,7 @@ def _baseline(builder: _Builder, prepare: str, resource: Resource) -> str | None
 
 def _student(
     builder: _Builder,
-    resource: Resource,
+    spec: Recipe | TeacherProbeSpec,
     suffix: str,
     prepare: str,
     sample: str,
@@ -315,20 +443,11 @@ def _student(
 
     On a `subset` the students are sampled less often in proportion, at least once.
     """
-    spec = resource.spec
     measured = {"baseline": baseline} if baseline else {}
     curation = CurateParams(curation=spec.curation, subset=subset)
     curate = builder.add(f"curate{suffix}", curation, guard, prepare=prepare, sample=sample, **measured)
     samples = max(1, math.ceil(spec.evaluation.samples * subset.share)) if subset else spec.evaluation.samples
-    evaluation = EvaluateParams(
-        engine=spec.student.engine,
-        evaluation=_draws(spec.evaluation).model_copy(update={"samples": samples}),
-        pass_at=[k for k in spec.evaluation.pass_at if k <= samples],
-        majority_at=[k for k in spec.evaluation.majority_at if k <= samples],
-        confidence=spec.evaluation.confidence,
-        verification=spec.curation.verification,
-        trust_remote_code=spec.student.trust_remote_code,
-    )
+    evaluation = _evaluation(spec, samples)
     # The base was asked as often as `evaluation.samples` says; with fewer samples there is nothing to compare with.
     base = {} if subset else measured
     evaluations = []
@@ -342,6 +461,19 @@ def _student(
             needs = {"prepare": prepare, "train": train, **base}
             evaluations.append(builder.add(f"evaluate{end}", evaluation, guard, **needs))
     return evaluations
+
+
+def _evaluation(spec: Recipe | TeacherProbeSpec, samples: int, students: Sequence[str] = ()) -> EvaluateParams:
+    return EvaluateParams(
+        engine=spec.student.engine,
+        evaluation=_draws(spec.evaluation).model_copy(update={"samples": samples}),
+        pass_at=[k for k in spec.evaluation.pass_at if k <= samples],
+        majority_at=[k for k in spec.evaluation.majority_at if k <= samples],
+        confidence=spec.evaluation.confidence,
+        verification=spec.curation.verification,
+        students=list(students),
+        trust_remote_code=spec.student.trust_remote_code,
+    )
 
 
 def _draws(spec: SamplingSpec) -> SamplingSpec:

@@ -121,11 +121,9 @@ class OutputSpec(Model):
     """Folder that receives `model/`, `report.html`, `README.md` (the model card) and `corpus.parquet`."""
 
 
-class DistillationJobSpec(Model):
-    """What to distil, from whom, into whom."""
+class Recipe(Model):
+    """What makes a student: questions, a teacher, and what comes between them."""
 
-    runtime_ref: RuntimeRef | None = None
-    """Which runtime the pods come from. `kubedistill run` works without."""
     questions: Annotated[list[QuestionSource], Field(min_length=1, max_length=64)]
     """Where the questions come from."""
     decontamination: DecontaminationSpec = DecontaminationSpec()
@@ -140,18 +138,6 @@ class DistillationJobSpec(Model):
     """How the student is trained."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """How the student is scored."""
-    output: OutputSpec | None = None
-    """Where the student goes. Default: it stays in the job's storage."""
-    suspend: bool = False
-    """True stops the pods and keeps what is done; false goes on from there. May be changed at any time."""
-    priority_class_name: str | None = None
-    """PriorityClass of the pods."""
-    active_deadline_seconds: Seconds | None = None
-    """Fail the job when it has been active for so long; time suspended does not count."""
-    backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
-    """Application errors that each stage may have before the job fails. Preemption and node loss are free."""
-    ttl_seconds_after_finished: Seconds | None = None
-    """Delete the resource so long after its end. The output stays."""
 
     rules: ClassVar = (
         Rule(
@@ -180,6 +166,25 @@ class DistillationJobSpec(Model):
                 f"student.engine.maxModelLen ({length}); lower maxTokens or raise maxModelLen"
             )
         return self
+
+
+class DistillationJobSpec(Recipe):
+    """What to distil, from whom, into whom."""
+
+    runtime_ref: RuntimeRef | None = None
+    """Which runtime the pods come from. `kubedistill run` works without."""
+    output: OutputSpec | None = None
+    """Where the student goes. Default: it stays in the job's storage."""
+    suspend: bool = False
+    """True stops the pods and keeps what is done; false goes on from there. May be changed at any time."""
+    priority_class_name: str | None = None
+    """PriorityClass of the pods."""
+    active_deadline_seconds: Seconds | None = None
+    """Fail the job when it has been active for so long; time suspended does not count."""
+    backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
+    """Application errors that each stage may have before the job fails. Preemption and node loss are free."""
+    ttl_seconds_after_finished: Seconds | None = None
+    """Delete the resource so long after its end. The output stays."""
 
 
 class DistillationJob(Model):

@@ -1,4 +1,4 @@
-"""Manifest files: jobs, probes and runtimes in YAML, read with every error at once."""
+"""Manifest files: jobs, probes, studies and runtimes in YAML, read with every error at once."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,9 @@ from kubedistill_api.explain import Schema, dotted, explain, nearest
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime, RuntimeSpec
+from kubedistill_api.study import DistillationStudy
 
-Resource = DistillationJob | TeacherProbe
+Resource = DistillationJob | TeacherProbe | DistillationStudy
 Runtime = DistillationRuntime | ClusterDistillationRuntime
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
@@ -111,10 +112,16 @@ def _absolute(value: Any, folder: Path) -> Any:
         return [_absolute(item, folder) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        key: absolute_uri(item, folder) if key == "uri" and isinstance(item, str) else _absolute(item, folder)
-        for key, item in value.items()
-    }
+    return {key: _absolute_at(key, item, folder) for key, item in value.items()}
+
+
+def _absolute_at(key: str, value: Any, folder: Path) -> Any:
+    """A field's value; a study names fields by dotted paths, with a list of values for each in its grid."""
+    if key.rpartition(".")[2] != "uri":
+        return _absolute(value, folder)
+    if isinstance(value, list):
+        return [_absolute_at(key, item, folder) for item in value]
+    return absolute_uri(value, folder) if isinstance(value, str) else _absolute(value, folder)
 
 
 def absolute_uri(uri: str, folder: Path) -> str:
@@ -155,7 +162,7 @@ def _load(text: str, file: str, folder: Path | None) -> Manifest:
             problem = f"{item.kind} {item.metadata.name} is given twice, first on line {first[key]}"
             errors.append(FieldError(file, document.line_of(("metadata", "name")), "metadata.name", problem, "rename"))
         first.setdefault(key, document.line)
-        if isinstance(item, DistillationJob | TeacherProbe):
+        if isinstance(item, Resource):
             manifest.resources.append(item)
         else:
             manifest.runtimes.append(item)

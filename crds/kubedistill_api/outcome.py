@@ -1,16 +1,18 @@
 """What the stages' figures make of the job's status: corpus, scores, cost, result. Pure."""
 
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Observed
+from kubedistill_api.stage import StageResult
 from kubedistill_api.status import CorpusStatus, JobStatus, ResultStatus, StageStatus, Usage
 
 
 def with_outcome(
     status: JobStatus, before: JobStatus, resource: Resource, graph: Graph, observed: Observed
 ) -> JobStatus:
-    """The status with what its succeeded stages made. A probe's stages come once per candidate, so it has no corpus
-    and no scores of its own."""
+    """The status with what its succeeded stages made. The stages of a probe and a study come more than once, so
+    they have no corpus and no scores of their own; a study has its comparison."""
     update: dict[str, object] = {"usage": _usage(status, before, observed)}
     if isinstance(resource, DistillationJob):
         by_kind = {stage.kind: stage for stage in status.stages if stage.state == "Succeeded"}
@@ -22,7 +24,16 @@ def with_outcome(
         elif "evaluate" not in by_kind:
             update["scores"], update["deltas"] = [], []
         update["result"] = _result(resource, by_kind)
+    if compared := _compared(status, observed):
+        update["comparison"], update["findings"] = compared, compared.sentences()
     return status.model_copy(update=update)
+
+
+def _compared(status: JobStatus, observed: Observed) -> Comparison | None:
+    """A study's table, when it is there to be seen; once seen, the status keeps it."""
+    done = [stage for stage in status.stages if stage.kind == "compare" and stage.state == "Succeeded"]
+    found: list[StageResult | None] = [observed.results.get(stage.digest) for stage in done]
+    return next((result.comparison for result in found if result and result.comparison), None)
 
 
 def _usage(status: JobStatus, before: JobStatus, observed: Observed) -> Usage:

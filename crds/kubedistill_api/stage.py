@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from kubedistill_api.base import Model, Uri, later
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import (
     Benchmark,
@@ -33,7 +34,7 @@ RESULT_FILE = "result.json"
 PROGRESS_FILE = "progress.json"
 TERMINATION_MESSAGE_BYTES = 4096
 
-StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluate", "decide", "report"]
+StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluate", "decide", "compare", "report"]
 
 STAGE_VERSIONS: dict[StageKind, int] = {
     "prepare": 1,
@@ -43,6 +44,7 @@ STAGE_VERSIONS: dict[StageKind, int] = {
     "train": 1,
     "evaluate": 1,
     "decide": 1,
+    "compare": 1,
     "report": 1,
 }
 """Raised when the same parameters come to mean another result, so that old results are not taken for it."""
@@ -55,6 +57,7 @@ ROLES: dict[StageKind, Literal["sampler", "trainer", "evaluator", "worker"]] = {
     "train": "trainer",
     "evaluate": "evaluator",
     "decide": "worker",
+    "compare": "worker",
     "report": "worker",
 }
 """Which role of the runtime each stage's pods come from."""
@@ -139,7 +142,8 @@ class BaselineParams(Model):
 
 
 class CurateParams(Model):
-    """Choose the corpus. Needs: prepare, sample, and baseline where difficulty is asked for."""
+    """Choose the corpus. Needs: prepare, sample, and baseline where difficulty is asked for; with `match` the curate
+    stage whose number is met (role `matched`)."""
 
     kind: Literal["curate"] = "curate"
     """Discriminates the parameters."""
@@ -147,10 +151,12 @@ class CurateParams(Model):
     """Which traces to keep."""
     subset: QuestionSubset | None = Field(default=None, exclude_if=_is_none)
     """Only these questions; None for all."""
+    match: Literal["questions", "traces"] | None = Field(default=None, exclude_if=_is_none)
+    """Keep at most as many of these as the matched stage did, of questions in an order that the seed decides."""
 
 
 class TrainParams(Model):
-    """Train the student on the corpus. Needs: curate."""
+    """Train the student on the corpus. Needs: curate; with `matchSteps` another train stage (role `matched`)."""
 
     kind: Literal["train"] = "train"
     """Discriminates the parameters."""
@@ -158,10 +164,12 @@ class TrainParams(Model):
     """The student before training."""
     training: TrainingSpec
     """How to train."""
+    match_steps: bool = later(False)
+    """Take as many optimizer steps as the matched training did, in as many epochs as that needs."""
 
 
 class EvaluateParams(Model):
-    """Score the trained student. Needs: prepare, train, baseline."""
+    """Score the trained student, or several in turn. Needs: prepare, baseline, and train or those in `students`."""
 
     kind: Literal["evaluate"] = "evaluate"
     """Discriminates the parameters."""
@@ -179,6 +187,9 @@ class EvaluateParams(Model):
     """How responses are judged."""
     trust_remote_code: bool = later(False)
     """Run Python code that comes with the student."""
+    students: list[str] = later([])
+    """Roles of the train stages whose students are scored one after the other by the same engine; they are of one
+    architecture. Empty: the one student of role `train`."""
 
 
 class DecideParams(Model):
@@ -199,6 +210,34 @@ class DecideParams(Model):
     """Of the whole procedure."""
 
 
+class ArmStages(Model):
+    """The stages that made a variant's students, by their roles."""
+
+    curate: str
+    """The stage that chose its corpus."""
+    trains: list[str]
+    """Its trainings, one per seed."""
+    evaluate: str
+    """The stage that scored its students, under the roles of their trainings."""
+    against: str | None = None
+    """The variant that it is compared with."""
+    settings: str = later("")
+    """The values of the grid's fields, in words."""
+
+
+class CompareParams(Model):
+    """Compare the variants of a study. Needs: the stages that it names."""
+
+    kind: Literal["compare"] = "compare"
+    """Discriminates the parameters."""
+    arms: dict[str, ArmStages]
+    """The variants by name."""
+    order: list[str]
+    """Their names in the order of the manifest."""
+    confidence: float
+    """Of all intervals of differences together."""
+
+
 class ReportParams(Model):
     """Write the report and the model card. Needs every stage before it."""
 
@@ -216,6 +255,7 @@ StageParams = Annotated[
     | TrainParams
     | EvaluateParams
     | DecideParams
+    | CompareParams
     | ReportParams,
     Field(discriminator="kind"),
 ]
@@ -282,6 +322,8 @@ class StageResult(Model):
     """Differences to the base, of the evaluate stage."""
     decision: Decision | None = None
     """Of the decide stage."""
+    comparison: Comparison | None = None
+    """Of the compare stage."""
     usage: Usage = Usage()
     """What it cost over all attempts that are known."""
     versions: dict[str, str] = {}
@@ -316,6 +358,7 @@ _WITHOUT: tuple[dict[str, Any], ...] = (
     {"usage": Usage()},
     {"metrics": {}},
     {"outputs": {}},
+    {"comparison": None},
 )
 """What a result too long for a termination message is freed of, in this order."""
 

@@ -15,6 +15,8 @@ REASONS = {"clear": "WinnerClear", "tie": "Tie"}
 
 def completed(status: JobStatus, stages: str) -> tuple[str, str]:
     """Reason and message of a Complete condition; `stages` tells how the stages ended."""
+    if status.comparison:
+        return "Compared", f"{status.comparison.summary()}; {stages}"
     decision = _last_decision(status)
     if decision is None or decision.outcome not in REASONS:
         return "StagesSucceeded", stages

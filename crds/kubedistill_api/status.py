@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from kubedistill_api.base import Model
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import Decision, Outcome
 
 Phase = Literal["Pending", "Running", "Suspended", "Complete", "Failed"]
@@ -237,7 +238,7 @@ class Summary(Model):
 
 
 class JobStatus(Model):
-    """State of a DistillationJob or a TeacherProbe."""
+    """State of a DistillationJob, a TeacherProbe or a DistillationStudy."""
 
     observed_generation: int = 0
     """The spec's generation that this status speaks of."""
@@ -265,6 +266,10 @@ class JobStatus(Model):
     """A probe's winner; with a tie the best estimate."""
     outcome: ProbeOutcome | None = None
     """What a probe's rounds decided so far, and how sure that is."""
+    comparison: Comparison | None = None
+    """A study's table, once compared."""
+    findings: list[str] = []
+    """A study's comparisons in words, one sentence each."""
     result: ResultStatus | None = None
     """What came out, once complete."""
     start_time: datetime | None = None

@@ -62,13 +62,15 @@ def _teacher(status: JobStatus, resource: Resource, graph: Graph) -> str:
     return _asked(resource)
 
 
-def _asked(job: DistillationJob) -> str:
-    ref = job.spec.teacher.probe_ref
+def _asked(resource: Resource) -> str:
+    ref = resource.spec.teacher.probe_ref if isinstance(resource, DistillationJob) else None
     return f"by probe {ref.name}" if ref else ""
 
 
 def _score(status: JobStatus) -> str:
-    """The first benchmark's score in per cent, and the gain."""
+    """The first benchmark's score in per cent, and the gain; of a study the best variant's."""
+    if status.comparison:
+        return f"{100 * status.comparison.best.score:.1f} ({status.comparison.best.arm})"
     if status.standings:
         return f"{100 * status.standings[0].score:.1f}"
     student = next((s for s in status.scores if s.model == "student"), None)

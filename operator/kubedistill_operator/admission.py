@@ -1,14 +1,15 @@
 """What a resource is refused for before anything starts, which its own schema cannot see. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from kubedistill_api.data import EndpointSource, ModelSource
-from kubedistill_api.graph import Resource, source_uris
-from kubedistill_api.job import DistillationJob, TeacherSpec
-from kubedistill_api.probe import Candidate
+from kubedistill_api.graph import Resource, recipe, source_uris
+from kubedistill_api.job import DistillationJob, Recipe, TeacherSpec
+from kubedistill_api.probe import Candidate, TeacherProbeSpec
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import ROLES
+from kubedistill_api.study import DistillationStudy, arms
 
 DEFAULT_RUNTIME = "default"
 
@@ -28,15 +29,8 @@ def _paths(resource: Resource) -> Iterator[str]:
 
 
 def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
-    limits, spec = runtime.limits, resource.spec
-    sampling = spec.teacher.sampling if isinstance(resource, DistillationJob) else spec.sampling  # type: ignore[union-attr]
-    field = "spec.teacher.sampling.samples" if isinstance(resource, DistillationJob) else "spec.sampling.samples"
-    wanted: Mapping[str, int] = {
-        field: sampling.samples,
-        "spec.evaluation.samples": spec.evaluation.samples if spec.evaluation.benchmarks else 0,
-        "spec.curation.difficulty.samples": spec.curation.difficulty.samples,
-    }
-    for name, samples in wanted.items():
+    limits = runtime.limits
+    for name, samples in _wanted(resource):
         if limits.max_samples is not None and samples > limits.max_samples:
             yield f"{name}: {samples} is more than the runtime allows; at most {limits.max_samples}"
     for role in sorted(set(ROLES.values())):
@@ -46,7 +40,7 @@ def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
                 f"the runtime's spec.{role}: replicas times gpusPerReplica is {gpus}, and its spec.limits.maxGpus "
                 f"allows a stage at most {limits.max_gpus}; take another runtime, or have one of the two changed"
             )
-    deadline = spec.active_deadline_seconds
+    deadline = resource.spec.active_deadline_seconds
     if limits.max_active_deadline_seconds is not None and (deadline or 0) > limits.max_active_deadline_seconds:
         yield (
             f"spec.activeDeadlineSeconds: {deadline} is more than the runtime allows; "
@@ -54,17 +48,36 @@ def _limits(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
         )
 
 
-def _sources(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
-    spec = resource.spec
-    if isinstance(resource, DistillationJob):
-        teachers: Mapping[str, TeacherSpec | Candidate] = {"spec.teacher": resource.spec.teacher}
+def _recipes(resource: Resource) -> Iterator[tuple[str, Recipe | TeacherProbeSpec]]:
+    """What the resource makes, and the field that says so; of a study every variant."""
+    if isinstance(resource, DistillationStudy):
+        yield from ((f"spec.job ({arm.name})", arm.recipe) for arm in arms(resource.spec))
     else:
-        teachers = {f"spec.candidates[{n}]": candidate for n, candidate in enumerate(resource.spec.candidates)}
-    yield from _model("spec.student", spec.student, runtime)
-    if judge := spec.curation.verification.judge:
-        yield from _endpoint("spec.curation.verification.judge.endpoint", judge.endpoint, runtime)
-    for field, teacher in teachers.items():
-        yield from teacher_refusals(field, teacher, runtime)
+        yield "spec", recipe(resource)
+
+
+def _wanted(resource: Resource) -> Iterator[tuple[str, int]]:
+    """Fields that ask for samples, and how many."""
+    for where, spec in _recipes(resource):
+        if isinstance(spec, Recipe):
+            yield f"{where}.teacher.sampling.samples", spec.teacher.sampling.samples
+        else:
+            yield f"{where}.sampling.samples", spec.sampling.samples
+        if spec.evaluation.benchmarks:
+            yield f"{where}.evaluation.samples", spec.evaluation.samples
+        yield f"{where}.curation.difficulty.samples", spec.curation.difficulty.samples
+
+
+def _sources(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
+    for where, spec in _recipes(resource):
+        yield from _model(f"{where}.student", spec.student, runtime)
+        if judge := spec.curation.verification.judge:
+            yield from _endpoint(f"{where}.curation.verification.judge.endpoint", judge.endpoint, runtime)
+        if isinstance(spec, Recipe):
+            yield from teacher_refusals(f"{where}.teacher", spec.teacher, runtime)
+        else:
+            for number, candidate in enumerate(spec.candidates):
+                yield from teacher_refusals(f"{where}.candidates[{number}]", candidate, runtime)
 
 
 def teacher_refusals(field: str, teacher: TeacherSpec | Candidate, runtime: RuntimeSpec) -> Iterator[str]:

@@ -16,7 +16,8 @@ from kubedistill_api import __version__
 COMMANDS = {
     "validate": ("validate", "Check manifests; every error with its line and its fix."),
     "plan": ("plan", "Show what a job will do and take, before anything starts."),
-    "run": ("run", "Run a job or a probe on this machine, or go on with it."),
+    "run": ("run", "Run a job, a probe or a study on this machine, or go on with it."),
+    "study": ("study", "Run a study: which of a method's steps help, and which do not?"),
     "status": ("status", "Show the jobs and probes of this machine."),
     "traces": ("traces", "Page through questions, traces, verdicts and fates."),
     "report": ("report", "Open the report of a job."),

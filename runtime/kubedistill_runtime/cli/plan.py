@@ -33,10 +33,10 @@ def plan_command(
 ) -> None:
     """Show what a job will do and take, before anything starts.
 
-    For each job and probe of the file: its stages, which of them are done already, the tokens, GPU time and cost that
-    are to be expected, and whether each model fits into the GPUs of its role. The figures are estimates; what they
-    assume is said below them. GPUs, their memory and their price come from the runtime that the job refers to, where
-    the file has it, otherwise from this machine.
+    For each job, probe and study of the file: its stages, which of them are done already, the tokens, GPU time and
+    cost that are to be expected, and whether each model fits into the GPUs of its role. The figures are estimates;
+    what they assume is said below them. GPUs, their memory and their price come from the runtime that the job refers
+    to, where the file has it, otherwise from this machine.
 
     [bold]Examples[/bold]
 
@@ -48,7 +48,7 @@ def plan_command(
     """
     manifest = read_manifest(file).resolved()
     if not manifest.resources:
-        raise BadInput(f"{file}: holds no DistillationJob and no TeacherProbe; add one")
+        raise BadInput(f"{file}: holds no DistillationJob, no TeacherProbe and no DistillationStudy; add one")
     forecasts = [_forecast(resource, manifest, root) for resource in manifest.resources]
     if as_json:
         print(json.dumps({"plans": [as_data(found) for found in forecasts]}, indent=1))

@@ -1,4 +1,4 @@
-"""`kubedistill run`: a manifest's jobs and probes on this machine, from where they stand to their end."""
+"""`kubedistill run`: a manifest's jobs, probes and studies on this machine, from where they stand to their end."""
 
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def run(
     quiet: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Runs every job and probe of a manifest file, in its order, until one does not complete; returns the exit code.
+    """Runs everything in a manifest file, in its order, until one does not complete; returns the exit code.
 
     Messages go to standard output, with `as_json` to standard error: there the final status alone, one JSON object
     per resource, goes to standard output. Errors go to standard error.
@@ -45,7 +45,7 @@ def run(
     try:
         loaded = load(manifest).resolved()
         if not loaded.resources:
-            raise BadInput(f"{manifest}: holds no DistillationJob and no TeacherProbe; add one")
+            raise BadInput(f"{manifest}: holds no DistillationJob, no TeacherProbe and no DistillationStudy; add one")
         with Interrupt().catching() as interrupt:
             return _run_all(loaded, root, interrupt, settings, console, quiet, as_json)
     except (ManifestError, BadInput) as error:
@@ -105,9 +105,7 @@ def _report(ended: Ended, console: Console, quiet: bool) -> None:
 def run_command(
     manifest: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", help="YAML file with a DistillationJob or a TeacherProbe.", exists=True, dir_okay=False
-        ),
+        typer.Argument(metavar="FILE", help="YAML file with jobs, probes or studies.", exists=True, dir_okay=False),
     ],
     root: Annotated[Path, typer.Option(help="Folder that keeps stages, results and states.")] = DEFAULT_ROOT,
     parallel: Annotated[int, typer.Option(min=1, help="Stages that may run at once; each may use every GPU.")] = 1,
@@ -117,7 +115,7 @@ def run_command(
         bool, typer.Option("--json", help="Print the final status as JSON; the rest to stderr.")
     ] = False,
 ) -> None:
-    """Run a job or a probe on this machine, or go on with it.
+    """Run a job, a probe or a study on this machine, or go on with it.
 
     Every stage leaves its result in the folder --root under a name made of its parameters and inputs. What is there
     already is used again, also by other jobs: after an interruption, a failure or a change of the manifest only the

@@ -7,6 +7,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from kubedistill_api.comparison import ArmResult, Comparison, points
 from kubedistill_api.graph import Graph
 from kubedistill_api.status import CorpusStatus, JobStatus, Score, Standing
 from kubedistill_runtime.cli.live import duration, elapsed, shown_path, stage_table
@@ -42,6 +43,13 @@ def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableT
         yield standings_table(status)
         if status.outcome:
             yield f"[bold]{escape(status.outcome.reason)}[/]"
+    if status.comparison:
+        yield ""
+        yield comparison_table(status.comparison)
+        yield ""
+        yield from (escape(sentence) for sentence in status.findings)
+        yield ""
+        yield from (escape(line) for line in fronts(status.comparison))
     if status.usage.completion_tokens or status.usage.training_tokens:
         drawn, trained = status.usage.completion_tokens, status.usage.training_tokens
         yield f"\ntokens    {drawn:,} drawn, {trained:,} trained on"
@@ -111,6 +119,51 @@ def standings_table(status: JobStatus) -> Table:
             _place(standing, status),
         )
     return table
+
+
+FINDINGS = {"better": "better", "worse": "worse", "unclear": "no difference seen", None: "reference"}
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A study's variants in their order, in percent with their intervals."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    settings = any(arm.settings for arm in comparison.arms)
+    names = ["variant", *(["settings"] if settings else []), ">score", ">difference", ""]
+    for heading in (*names, ">questions", ">traces", ">steps", ">tokens trained", ">tokens/answer"):
+        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)
+    for arm in comparison.arms:
+        table.add_row(
+            escape(arm.arm),
+            *([escape(arm.settings)] if settings else []),
+            percent(arm.score, arm.ci),
+            _difference(arm),
+            FINDINGS[arm.finding],
+            f"{arm.questions:,}",
+            f"{arm.traces:,}",
+            f"{arm.steps:,.0f}",
+            f"{arm.training_tokens:,.0f}",
+            f"{arm.response_tokens:,.1f}",
+        )
+    return table
+
+
+def _difference(arm: ArmResult) -> str:
+    if arm.difference is None or arm.difference_ci is None:
+        return ""
+    low, high = (points(end) for end in arm.difference_ci)
+    return escape(f"{points(arm.difference)} [{low}, {high}]")
+
+
+def fronts(comparison: Comparison) -> Iterator[str]:
+    """What the table says of cost, and how its intervals are meant."""
+    yield f"best for its training tokens: {', '.join(comparison.front_training)}"
+    yield f"best for its answers' tokens: {', '.join(comparison.front_response)}"
+    base = "" if comparison.base is None else f"the student before training: {100 * comparison.base:.1f}; "
+    yield (
+        f"{base}{comparison.benchmark_questions} questions x {comparison.samples} answers x {comparison.seeds} "
+        f"trainings; the intervals of the {comparison.comparisons} differences hold together at "
+        f"{comparison.confidence:.0%}"
+    )
 
 
 def _place(standing: Standing, status: JobStatus) -> str:

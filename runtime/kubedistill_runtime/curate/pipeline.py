@@ -7,6 +7,7 @@ from kubedistill_api.curation import CurationSpec, DiversitySpec
 from kubedistill_runtime.curate.difficulty import too_easy
 from kubedistill_runtime.curate.diversity import Units
 from kubedistill_runtime.curate.funnel import count
+from kubedistill_runtime.curate.matching import Matched, beyond, cut, not_drawn
 from kubedistill_runtime.curate.quality import flaw
 from kubedistill_runtime.curate.selection import Mapper, Progress, select_all
 from kubedistill_runtime.curate.types import (
@@ -32,7 +33,7 @@ def curate(
     spec: CurationSpec,
     *,
     prompt_opens_think: bool = False,
-    require_correct: bool = True,
+    match: Matched | None = None,
     mapper: Mapper = map,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -45,7 +46,7 @@ def curate(
     questions: the ids of all questions, sampled or not.
     pass_rates: the student's, by question id; not looked at unless difficulty asks for them.
     prompt_opens_think: see `flaw`.
-    require_correct: False lets wrong traces through, as the control that shows what verification is worth.
+    match: the number of questions or traces that is kept at most.
     mapper, progress: see `select_all`.
     Raises BadInput on a trace of an unknown question, a (question, sample) that comes twice, and a response without
     its token ids.
@@ -56,19 +57,28 @@ def curate(
     for trace in traces:
         key = (trace.question_id, trace.sample_index)
         _check(trace, asked, known=key in ends or trace.sample_index in left.get(trace.question_id, {}))
-        end = _end_by_itself(trace, spec, prompt_opens_think, require_correct)
+        end = _end_by_itself(trace, spec, prompt_opens_think)
         if end is None:
             left.setdefault(trace.question_id, {})[trace.sample_index] = _units(trace, spec.diversity)
         else:
             ends[key] = end
 
     question_ends: dict[str, End] = {}
-    for question, reason in too_easy(sorted(left), pass_rates, spec.difficulty, spec.seed).items():
+    dropped = too_easy(sorted(left), pass_rates, spec.difficulty, spec.seed)
+    if match is not None and match.of == "questions":
+        dropped |= not_drawn([question for question in left if question not in dropped], match, spec.seed)
+    for question, reason in dropped.items():
         question_ends[question] = (Stage.DIFFICULTY, reason)
         ends.update({(question, index): question_ends[question] for index in left.pop(question)})
 
     selections = select_all(left, spec.diversity, spec.seed, mapper=mapper, progress=progress)
+    if match is not None and match.of == "traces":
+        selections = cut(selections, match, spec.seed)
     for question, selection in selections.items():
+        if not selection.chosen:
+            question_ends[question] = (Stage.DIVERSITY, beyond(match))
+            ends.update({(question, index): question_ends[question] for index in left[question]})
+            continue
         kept, passed_over = _diversity_reasons(spec.diversity, len(left[question]))
         question_ends[question] = (Stage.KEPT, Reason("kept", f"with {len(selection.chosen)} traces"))
         for index in left[question]:
@@ -96,17 +106,20 @@ def _check(trace: Trace, asked: set[str], *, known: bool) -> None:
         raise BadInput(f"{name}: has a response but no responseTokenIds; tokenize it with the teacher's tokenizer")
 
 
-def _end_by_itself(trace: Trace, spec: CurationSpec, prompt_opens_think: bool, require_correct: bool) -> End | None:
+def _end_by_itself(trace: Trace, spec: CurationSpec, prompt_opens_think: bool) -> End | None:
     """Where a trace ends for reasons of its own, or None if it is a candidate."""
     if trace.surplus:
         return Stage.SAMPLING, Reason("surplus", "drawn beyond the samples that count")
     found = flaw(trace, spec.quality, prompt_opens_think=prompt_opens_think)
     if found is not None:
         return Stage.QUALITY, found
-    if trace.correct or not require_correct:
+    wanted = spec.correctness
+    if wanted == "any" or (wanted == "right" and trace.correct):
         return None
-    if trace.error:
+    if trace.error and not trace.correct:
         return Stage.CORRECTNESS, Reason("unverified", f"no verdict by {trace.method or 'the judge'}: {trace.error}")
+    if wanted == "wrong":
+        return (Stage.CORRECTNESS, Reason("correct", "right, and only wrong ones are kept")) if trace.correct else None
     return Stage.CORRECTNESS, Reason("incorrect", f"wrong answer by {trace.method or 'the judge'}")
 
 

@@ -5,10 +5,11 @@ engine that dies is started again, and only what it had under way is asked for a
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kubedistill_runtime.engines.base import Completion, EngineStats, Request
@@ -33,6 +34,8 @@ class _Slot:
     actor: Any = None
     concurrency: Concurrency | None = None
     """None until the engine is ready."""
+    model: str = ""
+    """What it serves."""
     in_flight: dict[str, Request] = field(default_factory=dict)
     restarts: int = 0
     observed: float = 0.0
@@ -74,6 +77,21 @@ class VllmPool:
         await self._ready.wait()
         if not any(slot.concurrency for slot in self._slots):
             await self.poll()
+
+    async def load(self, model: str) -> None:
+        """Serves another model from now on; no request may be under way.
+
+        An engine that fails to is started again with the new one.
+        """
+        import ray
+
+        assert self._config is not None
+        self._config = replace(self._config, model=model)
+        for slot in self._slots:
+            if slot.concurrency:
+                with contextlib.suppress(ray.exceptions.RayActorError):  # the one who serves it sees it, too
+                    await slot.actor.load.remote(model)
+                    slot.model = model
 
     def room(self) -> int:
         return sum(max(0, slot.room) for slot in self._slots)
@@ -156,9 +174,15 @@ class VllmPool:
         actor = slot.actor
         try:
             await asyncio.wait_for(_awaited(actor.__ray_ready__.remote()), SCHEDULE_S)
+            assert self._config is not None
+            slot.model = self._config.model
             info = await actor.configure.remote(self._config)
             if isinstance(info, Failure):
                 return info
+            while slot.model != self._config.model:  # another one was asked for meanwhile
+                slot.model = self._config.model
+                if failure := await actor.load.remote(slot.model):
+                    return failure
             self._welcome(slot, info)
             if slot.in_flight:
                 actor.submit.remote(list(slot.in_flight.values()))

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Polled:
 
 
 class VllmEngine:
-    """The actor. `configure` once, then `submit`, `abort` and `poll` from any thread."""
+    """The actor. `configure` once, then `submit`, `abort`, `poll` and, between requests, `load` from any thread."""
 
     def __init__(self, cpu_share: int | None) -> None:
         """`cpu_share`: how many engines share the machine's cores; None for an engine on GPUs."""
@@ -115,6 +115,19 @@ class VllmEngine:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._info is not None or self._failure is not None)
             return self._failure or self._ready()
+
+    def load(self, model: str) -> Failure | None:
+        """Serves another model in the place of this one; returns when it can. No request may be under way.
+
+        The engine is made anew in this process, where everything is imported already. vLLM's reloading of weights in
+        place is not used: on the CPU it leaves parts of the model before, and the answers are those of neither.
+        """
+        with self._changed:
+            assert self._config is not None
+            self._config, self._info = replace(self._config, model=model), None
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._info is not None or self._failure is not None)
+            return self._failure
 
     def submit(self, requests: Sequence[Request]) -> None:
         with self._changed:
@@ -147,16 +160,24 @@ class VllmEngine:
         return self._info
 
     def _main(self) -> None:
-        try:
-            engine = self._build()
-        except Exception as error:
-            # vLLM refuses what it is given with ValueError (of which pydantic's is one) and missing files with OSError.
-            self._fail(error, bad_input=isinstance(error, (ValueError, OSError)))
-            return
-        try:
-            self._serve(engine)
-        except Exception as error:
-            self._fail(error, bad_input=False)
+        """One engine after the other, each until another model is asked for."""
+        while True:
+            try:
+                engine = self._build()
+            except Exception as error:
+                # vLLM refuses what it is given with ValueError (of which pydantic's is one) and missing files with
+                # OSError.
+                self._fail(error, bad_input=isinstance(error, (ValueError, OSError)))
+                return
+            try:
+                self._serve(engine)
+                engine.engine_core.shutdown()
+            except Exception as error:
+                self._fail(error, bad_input=False)
+                return
+            del engine
+            gc.unfreeze()
+            gc.collect()
 
     def _fail(self, error: Exception, *, bad_input: bool) -> None:
         traceback.print_exc()
@@ -226,7 +247,9 @@ class VllmEngine:
             with self._changed:
                 if not engine.has_unfinished_requests():
                     self._running = self._waiting = 0
-                    self._changed.wait_for(lambda: self._added)
+                    self._changed.wait_for(lambda: self._added or self._info is None)
+                    if self._info is None:
+                        return
                 added, self._added = self._added, []
                 aborted, self._aborted = self._aborted, []
             for request in added:

@@ -2,25 +2,28 @@
 
 from collections.abc import Iterator
 
-from kubedistill_api.graph import Resource
-from kubedistill_api.job import DistillationJob
+from kubedistill_api.graph import Resource, recipe
+from kubedistill_api.job import Recipe
 from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate.tokens import PROMPT_TOKENS
 
 
 def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
     """One sentence each, with the fields they speak of."""
-    spec = resource.spec
-    if isinstance(resource, DistillationJob):
-        sampling, where = spec.teacher.sampling, "spec.teacher.sampling"
+    spec = recipe(resource)
+    root = "spec.job" if isinstance(resource, DistillationStudy) else "spec"
+    if isinstance(spec, Recipe):
+        sampling, where = spec.teacher.sampling, f"{root}.teacher.sampling"
     else:
-        sampling, where = spec.sampling, "spec.sampling"
+        sampling, where = spec.sampling, f"{root}.sampling"
     limits = runtime.limits
     if limits.max_samples is not None and sampling.samples > limits.max_samples:
         yield f"{where}.samples ({sampling.samples}) is over the runtime's limit of {limits.max_samples}"
     trajectories = spec.curation.diversity.trajectories
     if 1 < sampling.samples < trajectories:
-        yield f"{where}.samples ({sampling.samples}) is less than spec.curation.diversity.trajectories ({trajectories})"
+        field = f"{root}.curation.diversity.trajectories"
+        yield f"{where}.samples ({sampling.samples}) is less than {field} ({trajectories})"
     stop = sampling.stop_after_verified
     if stop is not None and stop < trajectories:
         yield f"{where}.stopAfterVerified ({stop}) leaves less than {trajectories} traces to choose from"
@@ -28,7 +31,7 @@ def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
     length = spec.training.context_length
     if longest + PROMPT_TOKENS > length and longest > length:
         yield (
-            f"spec.training.contextLength ({length}) is less than the longest trace that curation keeps ({longest} "
+            f"{root}.training.contextLength ({length}) is less than the longest trace that curation keeps ({longest} "
             "tokens); longer traces are dropped before training"
         )
     unpinned = sorted(set(_unpinned(resource)))
@@ -37,12 +40,10 @@ def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
 
 
 def _unpinned(resource: Resource) -> Iterator[str]:
-    spec = resource.spec
+    spec = recipe(resource)
     sources = [*spec.questions, *spec.evaluation.benchmarks, spec.student]
-    if isinstance(resource, DistillationJob):
-        models = [spec.teacher.model]
-    else:
-        models = [candidate.model for candidate in spec.candidates]
+    teachers = [spec.teacher] if isinstance(spec, Recipe) else spec.candidates
+    models = [teacher.model for teacher in teachers]
     for source in [*sources, *(model for model in models if model)]:
         if source.uri.startswith("hf://") and source.revision is None:
             yield source.uri

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from kubedistill_api.data import EndpointSource, EngineSpec, ModelSource, QuestionSource
-from kubedistill_api.graph import ALREADY_DRAWN, Graph, Node, Resource
-from kubedistill_api.job import DistillationJob
+from kubedistill_api.data import EndpointSource, EngineSpec, ModelSource, QuestionSource, TeacherSampling
+from kubedistill_api.graph import ALREADY_DRAWN, Graph, Node, Resource, recipe
+from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import RoleSpec, RuntimeSpec
 from kubedistill_api.stage import (
     ROLES,
@@ -18,6 +18,7 @@ from kubedistill_api.stage import (
     StageResult,
     TrainParams,
 )
+from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate import tokens as count
 from kubedistill_runtime.estimate.memory import Fit, engine_fit, training_fit
 from kubedistill_runtime.estimate.models import Architecture, architecture
@@ -111,13 +112,17 @@ class _Forecaster:
     ) -> None:
         self.forecast = Forecast(graph.resource)
         self._resource, self._graph, self._runtime, self._results = resource, graph, runtime, results
-        self._student = architecture(resource.spec.student)
+        self._recipe = recipe(resource)
         self._questions = self._benchmark_questions = 0
         self._prompt: float = count.PROMPT_TOKENS
         self._responses: dict[str, float] = {}
         """Mean response of each sample stage."""
         self._traces: dict[str, int] = {}
         """Traces that each curate stage keeps."""
+        self._sampled: dict[str, TeacherSampling] = {}
+        """How each sample stage draws."""
+        self._steps: dict[str, int] = {}
+        """Optimizer steps of each train stage."""
         for node in graph.nodes:
             self._stage(node)
 
@@ -147,16 +152,19 @@ class _Forecaster:
             case TrainParams() as params:
                 stage = self._train(stage, node, params, role)
             case EvaluateParams() as params:
-                drawn = count.draws(params.evaluation, self._benchmark_questions)
-                stage = self._serve(stage, params.engine, drawn, role, params.evaluation.max_tokens)
+                students = max(1, len(params.students))
+                drawn = count.draws(params.evaluation, self._benchmark_questions * students)
+                stage = self._serve(
+                    stage, params.engine, drawn, role, params.evaluation.max_tokens, self._student_of(node)
+                )
         if stage.duration and role.gpu.price_per_hour is not None:
             stage = replace(stage, cost=stage.duration.gpu_seconds / 3600 * role.gpu.price_per_hour)
         self.forecast.stages.append(stage)
 
     def _count(self, params: PrepareParams, result: StageResult | None) -> None:
         sources: list[tuple[str, QuestionSource]] = [
-            *((f"spec.questions[{i}]", source) for i, source in enumerate(params.questions)),
-            *((f"spec.evaluation.benchmarks[{i}]", source) for i, source in enumerate(params.benchmarks)),
+            *((f"{self._where}.questions[{i}]", source) for i, source in enumerate(params.questions)),
+            *((f"{self._where}.evaluation.benchmarks[{i}]", source) for i, source in enumerate(params.benchmarks)),
         ]
         counts = [(where, count.count_questions(source)) for where, source in sources]
         self.forecast.questions = counts
@@ -191,13 +199,16 @@ class _Forecaster:
             questions, count.draws_per_question(sampling), sampling.max_tokens, measured or None
         )
         self._responses[node.name] = drawn.mean_response
+        self._sampled[node.name] = sampling
         endpoint: EndpointSource | None = params.endpoint
         if endpoint or params.model is None:
             limits = (endpoint.requests_per_minute, endpoint.tokens_per_minute) if endpoint else (None, None)
             # The pods of an endpoint's client need no GPU, whatever the role has.
             limited = rate_limited(drawn, *limits)
             return replace(stage, tokens=drawn, gpus=0, endpoint=True, limited_seconds=limited)
-        where = "spec.teacher" if isinstance(self._resource, DistillationJob) else _candidate(self._resource, node.name)
+        where = f"{self._where}.teacher"
+        if isinstance(self._resource, TeacherProbe):
+            where = _candidate(self._resource, node.name)
         return self._serve(stage, params.engine, drawn, role, sampling.max_tokens, params.model, where)
 
     def _baseline(self, stage: StageForecast, params: BaselineParams, role: RoleSpec) -> StageForecast:
@@ -209,7 +220,7 @@ class _Forecaster:
             if spec:
                 parts.append(count.draws(spec, questions))
                 longest = max(longest, spec.max_tokens)
-        return self._serve(stage, params.engine, count.add(*parts), role, longest)
+        return self._serve(stage, params.engine, count.add(*parts), role, longest, params.model)
 
     def _serve(
         self,
@@ -218,12 +229,12 @@ class _Forecaster:
         drawn: Tokens,
         role: RoleSpec,
         max_tokens: int,
-        model: ModelSource | None = None,
-        where: str = "spec.student",
+        model: ModelSource,
+        where: str = "",
     ) -> StageForecast:
-        """A stage with an engine; without `model` it is the student."""
-        figures = architecture(model) if model else self._student
-        name = (model or self._resource.spec.student).uri
+        """A stage with an engine; without `where` it serves the student."""
+        where = where or f"{self._where}.student"
+        figures, name = architecture(model), model.uri
         length = engine.max_model_len or max_tokens + PROMPT_ROOM
         if figures and figures.context and not engine.max_model_len:
             length = min(length, figures.context)
@@ -238,22 +249,39 @@ class _Forecaster:
         return replace(stage, tokens=drawn, duration=duration)
 
     def _curate(self, node: Node, params: CurateParams, result: StageResult | None) -> None:
-        spec = self._resource.spec
-        sampling = spec.teacher.sampling if isinstance(self._resource, DistillationJob) else spec.sampling
         kept = count.kept_traces(result.metrics) if result else None
         questions = _part(params, self._questions)
-        self._traces[node.name] = kept or count.corpus_size(questions, sampling, params.curation)
+        sampling = self._sampled[node.needs["sample"]]
+        expected = count.corpus_size(questions, sampling, params.curation)
+        if params.match:
+            expected = min(expected, self._traces[node.needs["matched"]])
+        self._traces[node.name] = kept or expected
         self._responses[node.name] = self._responses[node.needs["sample"]]
 
     def _train(self, stage: StageForecast, node: Node, params: TrainParams, role: RoleSpec) -> StageForecast:
         curate = node.needs["curate"]
         drawn = count.training_tokens(self._traces[curate], self._responses[curate], params.training, self._prompt)
-        figures = self._student
+        if params.match_steps:
+            drawn = count.with_steps(drawn, self._steps[node.needs["matched"]])
+        self._steps[node.name] = drawn.steps
+        figures = architecture(params.model)
         fit = training_fit(figures, params.training, role) if figures else None
         length = params.training.packed_tokens
-        self._add(ModelFit(stage.role, "trains", params.model.uri, "spec.training", role, figures, length, fit))
+        self._add(
+            ModelFit(stage.role, "trains", params.model.uri, f"{self._where}.training", role, figures, length, fit)
+        )
         duration = training(drawn, figures, role) if figures else None
         return replace(stage, tokens=drawn, duration=duration)
+
+    @property
+    def _where(self) -> str:
+        """Field of the manifest below which the recipe is."""
+        return "spec.job" if isinstance(self._resource, DistillationStudy) else "spec"
+
+    def _student_of(self, node: Node) -> ModelSource:
+        """What the first training that a stage needs starts from."""
+        params = (self._graph[need].params for need in node.needs.values())
+        return next((p.model for p in params if isinstance(p, TrainParams)), self._recipe.student)
 
     def _add(self, fit: ModelFit) -> None:
         """Once for equal work; what does not fit, or is not known, becomes a warning."""
@@ -278,7 +306,7 @@ class _Forecaster:
 
 def _candidate(resource: Resource, stage: str) -> str:
     """Field of the candidate that a probe's sample stage belongs to."""
-    assert not isinstance(resource, DistillationJob)
+    assert isinstance(resource, TeacherProbe)
     rounds = resource.spec.procedure.rounds
     ends = [f"-r{number}" for number in range(1, rounds + 1)] if rounds > 1 else [""]
     names = [{f"sample-{candidate.name}{end}" for end in ends} for candidate in resource.spec.candidates]

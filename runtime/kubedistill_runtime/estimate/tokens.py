@@ -5,7 +5,7 @@ What is not known before a run is an assumption, named here and shown by `plan`;
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import QuestionSource, SamplingSpec, TeacherSampling
@@ -126,6 +126,10 @@ def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpe
     """Traces that curation is expected to keep."""
     difficulty = curation.difficulty
     hard = difficulty.keep_hardest or (HARD_SHARE if difficulty.max_pass_rate is not None else 1.0)
+    if curation.correctness != "right":
+        passed = 1.0 if curation.correctness == "any" else 1 - VERIFIED_SHARE
+        per_question = min(curation.diversity.trajectories, draws_per_question(sampling) * passed)
+        return max(1, round(questions * hard * per_question))
     if sampling.samples == 1:
         return max(1, round(questions * VERIFIED_SHARE * hard))
     verified = draws_per_question(sampling) * VERIFIED_SHARE / SOLVED_SHARE
@@ -140,6 +144,11 @@ def training_tokens(
     per_epoch = -(-traces // training.global_batch_size)
     steps = min(per_epoch * training.epochs, training.max_steps or per_epoch * training.epochs)
     return Tokens(training=round(traces * length * steps / per_epoch), steps=steps, mean_response=mean_response)
+
+
+def with_steps(trained: Tokens, steps: int) -> Tokens:
+    """The same corpus trained on for so many steps."""
+    return replace(trained, training=round(trained.training * steps / trained.steps), steps=steps)
 
 
 def kept_traces(metrics: Mapping[str, float | int | str | None]) -> int | None:

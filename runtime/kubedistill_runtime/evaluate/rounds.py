@@ -70,13 +70,14 @@ def _entry(student: Student, behind: Estimate | None, confidence: float) -> Roun
     return RoundScore(
         candidate=student.candidate,
         score=round(own.mean, DIGITS),
-        ci=_rounded(own),
+        ci=rounded(own),
         behind=round(behind.mean, DIGITS) if behind else None,
-        behind_ci=_rounded(behind) if behind else None,
+        behind_ci=rounded(behind) if behind else None,
     )
 
 
-def _rounded(estimate: Estimate) -> tuple[float, float]:
+def rounded(estimate: Estimate) -> tuple[float, float]:
+    """Both ends with the digits that results have."""
     return round(estimate.low, DIGITS), round(estimate.high, DIGITS)
 
 

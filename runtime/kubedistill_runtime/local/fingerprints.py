@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kubedistill_api.graph import Resource
+from kubedistill_api.study import DistillationStudy, arms
 from kubedistill_runtime.data.storage import digest, local_path
 from kubedistill_runtime.errors import BadInput
 
@@ -19,8 +20,7 @@ def sources(resource: Resource) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     missing: list[str] = []
-    spec = resource.spec.model_dump(mode="json", by_alias=True, exclude={"output"})
-    for field, uri in _uris(spec, "spec"):
+    for field, uri in dict.fromkeys(_named(resource)):
         try:
             path = local_path(uri)
         except BadInput as error:
@@ -52,6 +52,15 @@ def _of_file(path: Path) -> str:
     if state.st_size <= WHOLE_CONTENT_BYTES:
         return digest(path)
     return f"size:{state.st_size} changed:{state.st_mtime_ns}"
+
+
+def _named(resource: Resource) -> Iterator[tuple[str, str]]:
+    """Every URI that a resource reads from, with its field; of a study those of all its variants."""
+    if isinstance(resource, DistillationStudy):
+        for arm in arms(resource.spec):
+            yield from _uris(arm.recipe.model_dump(mode="json", by_alias=True), "spec.job")
+    else:
+        yield from _uris(resource.spec.model_dump(mode="json", by_alias=True, exclude={"output"}), "spec")
 
 
 def _uris(value: object, field: str) -> Iterator[tuple[str, str]]:

@@ -29,16 +29,18 @@ def render(report: Report) -> str:
         "duration": wording.duration,
         "interval": wording.interval,
         "behind": wording.behind,
+        "range": wording.ends,
         "cell": cell,
         "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip(),
     }
     spec = report.manifest.get("spec", report.manifest)
+    spec = spec.get("job", spec)  # of a study
     stages = {stage.role: stage for stage in report.stages}
     return environment.get_template("card.md").render(
         report=report,
         front_matter=front_matter(report),
         headline=wording.headline(report),
-        caution=wording.caution(report.evaluated[0].benchmarks) if report.evaluated else "",
+        caution=wording.caution_of(report),
         track=report.tracks[0] if report.tracks and not report.is_probe else None,
         ranking=wording.ranking(report),
         teacher=report.tracks[0].teacher if report.tracks else "",
@@ -54,8 +56,9 @@ def render(report: Report) -> str:
 def front_matter(report: Report) -> str:
     """The card's metadata as the hub reads it. Models and data sets that are not on the hub are left out."""
     spec = report.manifest.get("spec", report.manifest)
+    spec = spec.get("job", spec)
     data: dict[str, Any] = {"tags": TAGS}
-    if not report.is_probe:
+    if not report.is_probe and not report.is_study:
         base = _hub_name(spec.get("student"))
         data = {"library_name": "transformers", "pipeline_tag": "text-generation"} | data
         if base:

@@ -1,11 +1,12 @@
 """The plots of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
+from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.report.contents import Benchmark, Fate, Ints, PassRates, Training
 from kubedistill_runtime.report.svg import Axis, Plot, axis
@@ -299,6 +300,39 @@ def changes(benchmark: Benchmark) -> Markup:
         legend([("better", f"better · {better:,}"), ("mute", f"same · {same:,}"), ("worse", f"worse · {worse:,}")])
         + plot.render()
     )
+
+
+def fronts(comparison: Comparison) -> list[tuple[str, Markup]]:
+    """Score against each cost: what it is, and the plot with the variants that no other dominates joined by a line."""
+    return [
+        (
+            "Score by training tokens",
+            _front(comparison, comparison.front_training, "tokens of one training", lambda arm: arm.training_tokens),
+        ),
+        (
+            "Score by the length of answers",
+            _front(comparison, comparison.front_response, "tokens of an answer", lambda arm: arm.response_tokens),
+        ),
+    ]
+
+
+def _front(comparison: Comparison, names: Sequence[str], label: str, cost: Callable[[ArmResult], float]) -> Markup:
+    costs, scores = [cost(arm) for arm in comparison.arms], [arm.score for arm in comparison.arms]
+    room = 0.1 * (max(costs) - min(costs)) or 1.0
+    lowest = max(0.0, min(scores) - 0.05)
+    plot = Plot(
+        axis(max(0.0, min(costs) - room), max(costs) + room, label, compact),
+        axis(lowest, min(1.0, max(scores) + 0.05), "score", lambda value: percent(value, 0), most=5),
+        height=300,
+        title=f"Score by {label}. Not dominated: {', '.join(names)}.",
+    )
+    by_name = {arm.arm: arm for arm in comparison.arms}
+    plot.line([(cost(by_name[name]), by_name[name].score) for name in names], "student")
+    for arm in comparison.arms:
+        tip = f"{arm.arm}: {percent(arm.score)}, {compact(cost(arm))} {label}"
+        style = {"better": "better", "worse": "worse", "unclear": "mute", None: "base"}[arm.finding]
+        plot.dot(cost(arm), arm.score, style, arm.arm, tip)
+    return plot.render()
 
 
 def share(value: float, most: float, style: str = "base") -> Markup:

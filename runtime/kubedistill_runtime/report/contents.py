@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import Score, ScoreDelta
@@ -214,6 +215,8 @@ class Report:
     answers: Excerpts | None
     decisions: tuple[Decision, ...] = ()
     """Of a probe's rounds, in their order."""
+    comparison: Comparison | None = None
+    """A study's table."""
 
     @property
     def placed(self) -> dict[str, tuple[RoundScore, Decision]]:
@@ -228,6 +231,10 @@ class Report:
     @property
     def is_probe(self) -> bool:
         return self.kind == "TeacherProbe"
+
+    @property
+    def is_study(self) -> bool:
+        return self.kind == "DistillationStudy"
 
     @property
     def evaluated(self) -> tuple[Track, ...]:

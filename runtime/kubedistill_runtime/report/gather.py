@@ -46,7 +46,8 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
     kind, namespace, name = context.spec.resource.split("/", 2)
     manifest = publishable(manifest)
     spec = manifest.get("spec", manifest)
-    names = _track_names(context, spec) if kind == "TeacherProbe" else [""]
+    spec = spec.get("job", spec)  # of a study
+    names = {"TeacherProbe": _track_names(context, spec), "DistillationStudy": []}.get(kind, [""])
     tracks = tuple(_track(context, stages, track, spec) for track in names)
     return Report(
         kind=kind,
@@ -65,6 +66,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         decisions=tuple(
             sorted((s.result.decision for s in stages if s.result.decision), key=lambda decision: decision.round)
         ),
+        comparison=next((s.result.comparison for s in stages if s.result.comparison), None),
     )
 
 

@@ -35,6 +35,7 @@ def render(report: Report) -> str:
         "size": wording.size,
         "interval": wording.interval,
         "behind": wording.behind,
+        "range": wording.ends,
         "number": _number,
         "yaml": _yaml,
     }
@@ -42,7 +43,7 @@ def render(report: Report) -> str:
     return environment.get_template("page.html").render(
         report=report,
         headline=wording.headline(report),
-        caution=wording.caution(report.evaluated[0].benchmarks) if report.evaluated else "",
+        caution=wording.caution_of(report),
         finding=wording.finding,
         sections=_sections(report),
         charts=charts,
@@ -91,6 +92,7 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     tracks = report.tracks
     present = [
         ("candidates", "Candidates", report.is_probe and bool(tracks)),
+        ("variants", "Variants", report.comparison is not None),
         ("scores", "Scores", bool(report.evaluated)),
         ("funnel", "From questions to corpus", any(track.funnel for track in tracks)),
         ("difficulty", "Difficulty for the student", report.pass_rates is not None),

@@ -77,6 +77,17 @@ class Plot:
             ).format(style, path)
         )
 
+    def dot(self, x: float, y: float, style: str, label: str = "", tip: str = "") -> None:
+        """A point with its name beside it."""
+        across, down = self.x.at(x), 100 - self.y.at(y)
+        anchor, shift = ("end", -9) if across > 60 else ("start", 9)
+        self.marks.append(
+            Markup(
+                '<circle class="dot {0}" cx="{1}%" cy="{2}%" r="5"{3}/>'
+                '<text class="note" x="{1}%" y="{2}%" dx="{4}" dy="-6" text-anchor="{5}">{6}</text>'
+            ).format(style, _n(across), _n(down), _tip(tip), shift, anchor, label)
+        )
+
     def rule(self, x: float, label: str, style: str = "cut") -> None:
         """A vertical line with a label at its top."""
         at = self.x.at(x)

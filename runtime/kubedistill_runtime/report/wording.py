@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import RoundScore
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.report.contents import Benchmark, Report, Track
@@ -64,6 +65,12 @@ def interval(entry: Score | ScoreDelta) -> str:
     if isinstance(entry, ScoreDelta):
         return f"{points(entry.ci[0])} to {points(entry.ci[1])}"
     return f"{100 * entry.ci[0]:.1f} to {100 * entry.ci[1]:.1f}"
+
+
+def ends(interval: tuple[float, float], signed: bool = False) -> str:
+    """`25.1 to 34.8` in percent; with signs for a difference."""
+    low, high = (points(end) if signed else f"{100 * end:.1f}" for end in interval)
+    return f"{low} to {high}"
 
 
 def behind(entry: RoundScore) -> str:
@@ -161,11 +168,48 @@ def probe_headline(report: Report) -> Headline | None:
     return Headline("better", f"{decision.leader} makes the best student", detail)
 
 
+def study_headline(comparison: Comparison) -> Headline:
+    """Whether something beats the reference, and what falls behind it."""
+    named = {key: [arm.arm for arm in comparison.arms if arm.finding == key] for key in ("better", "worse", "unclear")}
+    told = [
+        f"{label}: {', '.join(named[key])}."
+        for key, label in (("better", "Better"), ("worse", "Worse"), ("unclear", "No difference that was seen"))
+        if named[key]
+    ]
+    reference = next(arm.arm for arm in comparison.arms if arm.against is None)
+    if named["better"]:
+        return Headline("better", f"{_some(named['better'])} better than the reference", " ".join(told))
+    if named["worse"] and not named["unclear"]:
+        return Headline("worse", f"Every other variant is worse than {reference}", " ".join(told))
+    return Headline("unclear", f"Nothing is better than {reference} as far as this study could see", " ".join(told))
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{len(names)} variants are"
+
+
 def headline(report: Report) -> Headline | None:
     """The page's first words; None where nothing was scored."""
+    if report.comparison:
+        return study_headline(report.comparison)
     if report.is_probe:
         return probe_headline(report)
     return next((job_headline(track) for track in report.tracks), None)
+
+
+def caution_of(report: Report) -> str:
+    """What the report's intervals do not say."""
+    if report.comparison:
+        return study_caution(report.comparison)
+    return caution(report.evaluated[0].benchmarks) if report.evaluated else ""
+
+
+def study_caution(comparison: Comparison) -> str:
+    """What a study's intervals do not say."""
+    text = "No difference that was seen is not the same as none: the intervals say how large one may still be."
+    if comparison.seeds == 1:
+        return text + " They do not cover the seed of the training: a second training may differ by more."
+    return text + " All variants learnt from one draw of the teacher's traces; another draw may differ."
 
 
 def caution(benchmarks: Sequence[Benchmark]) -> str:

@@ -1,6 +1,7 @@
 """A model's answers to the benchmarks: what baseline and evaluate have in common."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from kubedistill_api.data import SamplingSpec
 from kubedistill_api.stage import EvaluateParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.traces import RESULTS, TraceStore
-from kubedistill_runtime.sampling.draw import Drawing, Drawn, Model, Question, Tally
+from kubedistill_runtime.sampling.draw import Drawing, Drawn, Model, Progress, Question, Tally
 from kubedistill_runtime.sampling.questions import read_questions
 from kubedistill_runtime.sampling.serving import Served, Wanted, cpu_workers, serving
 from kubedistill_runtime.stages.context import StageContext
@@ -18,25 +19,26 @@ RESULTS_PARTS = "results"
 RESULTS_KEY = ("benchmark", "question_id", "sample_index")
 
 
-def score_on_benchmarks(context: StageContext, model_path: Path, params: EvaluateParams) -> Path:
-    """Draws and judges the answers of the model in a folder to prepare's benchmarks; returns results.parquet.
+def score_on_benchmarks(context: StageContext, models: Mapping[Path, Path], params: EvaluateParams) -> None:
+    """Draws and judges the answers of models to prepare's benchmarks: results.parquet in a folder for each.
 
+    models: folder of the model -> folder of its results. Ray and the engine's process are started once.
     Every question is asked with the same seeds for every model. Started again, it goes on where it was.
     """
-    path = context.folder / RESULTS_FILE
-    if path.exists():
-        return path
+    todo = {model: folder for model, folder in models.items() if not (folder / RESULTS_FILE).exists()}
+    if not todo:
+        return
     context.progress(0, None, "traces", "starting the engines", force=True)
     questions = benchmark_questions(context)
     wanted = [Wanted([question.prompt for question in questions], params.evaluation.max_tokens)]
     trust = params.trust_remote_code
-    with serving(model_path, params.engine, context.spec.role, wanted, trust_remote_code=trust) as served:
-        asyncio.run(_score(context, served, questions, params.evaluation, params.verification))
-    return path
+    with serving(next(iter(todo)), params.engine, context.spec.role, wanted, trust_remote_code=trust) as served:
+        asyncio.run(_score(context, todo, served, questions, params.evaluation, params.verification))
 
 
 async def _score(
     context: StageContext,
+    models: Mapping[Path, Path],
     served: Served,
     questions: list[Question],
     sampling: SamplingSpec,
@@ -47,9 +49,27 @@ async def _score(
     async with VerifierPool(verification, verification.workers or cpu_workers(context.spec.role)) as verifier:
         try:
             await served.pool.start()
-            await draw_results(context, served, questions, sampling, verifier)
+            for number, (model, folder) in enumerate(models.items(), 1):
+                if number > 1:
+                    await served.pool.load(str(model))
+                folder.mkdir(exist_ok=True)
+                progress = _part(context, number, len(models))
+                await draw_results(folder, served, questions, sampling, verifier, progress)
         finally:
             await served.pool.close()
+
+
+def _part(context: StageContext, number: int, models: int) -> Progress:
+    """Progress of one of several models as progress of the stage."""
+    if models == 1:
+        return context.progress
+
+    def report(done: float, total: float | None, unit: str, message: str = "", **more: Any) -> None:
+        of_all = total * models if total is not None else None
+        told = f"student {number}/{models}, {message}"
+        context.progress((number - 1) * (total or 0) + done, of_all, unit, told, **more)
+
+    return report
 
 
 def benchmark_questions(context: StageContext) -> list[Question]:
@@ -58,13 +78,18 @@ def benchmark_questions(context: StageContext) -> list[Question]:
 
 
 async def draw_results(
-    context: StageContext, served: Served, questions: list[Question], sampling: SamplingSpec, verifier: Any
+    folder: Path,
+    served: Served,
+    questions: list[Question],
+    sampling: SamplingSpec,
+    verifier: Any,
+    progress: Progress,
 ) -> Tally:
-    """Writes results.parquet with a model whose engines run; a file that is there already is left as it is."""
-    path = context.folder / RESULTS_FILE
+    """Writes results.parquet to the folder with a model whose engines run; one that is there already stays."""
+    path = folder / RESULTS_FILE
     if path.exists():
         return Tally()
-    with TraceStore(context.folder / RESULTS_PARTS, RESULTS, RESULTS_KEY) as store:
+    with TraceStore(folder / RESULTS_PARTS, RESULTS, RESULTS_KEY) as store:
         drawing = Drawing(
             Model(served.pool, served.prompter, served.prompts, served.max_model_len),
             questions,
@@ -73,7 +98,7 @@ async def draw_results(
             store=store,
             record=result_record,
             length_column="response_tokens",
-            progress=context.progress,
+            progress=progress,
         )
         tally = await drawing.run()
         store.compact(path, [question.key for question in questions])

@@ -77,7 +77,7 @@ async def _draw(
             if params.pass_rate is not None:
                 await _draw_pass_rates(context, served, rates_of, params.pass_rate, verifier)
             if params.evaluation is not None:
-                await draw_results(context, served, results_of, params.evaluation, verifier)
+                await draw_results(context.folder, served, results_of, params.evaluation, verifier, context.progress)
         finally:
             await served.pool.close()
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kubedistill_api import __version__
+from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import Decision
 from kubedistill_api.stage import PROGRESS_FILE, RESULT_FILE, StageResult, StageSpec
 from kubedistill_api.status import Artifact, Progress, Score, ScoreDelta, Usage
@@ -132,6 +133,7 @@ class StageContext:
         deltas: Sequence[ScoreDelta] = (),
         usage: Usage | None = None,
         decision: Decision | None = None,
+        comparison: Comparison | None = None,
     ) -> StageResult:
         """Writes the result; the stage's last act. `outputs` are files or folders in the stage's folder."""
         finished = datetime.now(UTC)
@@ -156,6 +158,7 @@ class StageContext:
             scores=list(scores),
             deltas=list(deltas),
             decision=decision,
+            comparison=comparison,
             usage=(usage or Usage()).model_copy(update={"gpu_seconds": gpu_seconds, "cpu_seconds": cpu_seconds}),
             versions=versions(),
             started=self._started,

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.stage import CurateParams, StageResult
+from kubedistill_runtime.curate.matching import Matched
 from kubedistill_runtime.curate.pipeline import curate
 from kubedistill_runtime.curate.records import COLUMNS, from_batches
 from kubedistill_runtime.curate.selection import Mapper
@@ -39,6 +40,7 @@ def run(context: StageContext, params: CurateParams) -> StageResult:
             asked,
             _pass_rates(context),
             params.curation,
+            match=_matched(context, params),
             mapper=mapper,
             progress=lambda done, total: context.progress(done, total, "questions", "choosing traces"),
         )
@@ -72,6 +74,17 @@ def _pass_rates(context: StageContext) -> dict[str, PassRate]:
         return {}
     table = pq.read_table(context.artifact("baseline", "pass_rates"))
     return {row["question_id"]: PassRate(row["correct"], row["samples"]) for row in table.to_pylist()}
+
+
+def _matched(context: StageContext, params: CurateParams) -> Matched | None:
+    """What the corpus that this one is matched with has. Raises BadInput where its stage does not tell."""
+    if params.match is None:
+        return None
+    name = "questions_kept" if params.match == "questions" else "kept"
+    number = context.result_of("matched").metrics.get(name)
+    if not isinstance(number, int | float):
+        raise BadInput(f"the stage that {context.spec.stage} is matched with does not tell {name}; run it again")
+    return Matched(params.match, int(number))
 
 
 def _with_units(traces: Iterable[Trace]) -> Iterator[Trace]:

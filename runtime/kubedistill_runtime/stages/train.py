@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from kubedistill_api.runtime import RoleSpec
 from kubedistill_api.stage import ExitCode, StageResult, TrainParams
 from kubedistill_api.status import Usage
+from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.data.encoding import chat_prompt, encode, load_tokenizer
 from kubedistill_runtime.data.models import model_path
 from kubedistill_runtime.data.storage import fsync_folder, write_atomically
@@ -31,6 +32,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 LINES_OF_ERROR = 30
 RENDEZVOUS_PORT = 29400
 JOB_FILE = "job.json"
+MOST_EPOCHS = 1000
+"""Where steps are what ends a training."""
 TRAINER_GRACE_S = 8.0
 """A trainer that is told to end takes so long at most."""
 
@@ -45,7 +48,7 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
         trust_remote_code=params.model.trust_remote_code,
         corpus_path=corpus,
         output_dir=context.folder,
-        training=params.training,
+        training=with_steps(context, params),
     )
     job_file = context.folder / JOB_FILE
     write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
@@ -60,6 +63,16 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
         },
         usage=Usage(training_tokens=int(summary.get("tokens", 0))),
     )
+
+
+def with_steps(context: StageContext, params: TrainParams) -> TrainingSpec:
+    """How to train; with `matchSteps` for as many steps as the matched training took. Raises BadInput."""
+    if not params.match_steps:
+        return params.training
+    steps = context.result_of("matched").metrics.get("steps")
+    if not isinstance(steps, int):
+        raise BadInput(f"the training that {context.spec.stage} is matched with does not tell its steps; run it again")
+    return params.training.model_copy(update={"max_steps": steps, "epochs": MOST_EPOCHS})
 
 
 def join(context: StageContext, params: TrainParams, pod: Pod) -> None:

@@ -17,6 +17,7 @@ from kubedistill_api.reconcile import is_finished, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import DecideParams, StageResult
 from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage
+from kubedistill_api.study import DistillationStudy
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(try_again_limit=4)
@@ -61,6 +62,8 @@ _GRAPHS: dict[tuple[object, ...], Graph] = {}
 
 def graph_of(resource: Resource) -> Graph:
     """The plan; of what these tests change, it depends on a few fields only."""
+    if isinstance(resource, DistillationStudy):
+        return plan(resource)
     procedure = resource.spec.procedure if isinstance(resource, TeacherProbe) else None
     key = (procedure and procedure.model_dump_json(), resource.spec.training.epochs, resource.spec.suspend)
     if key not in _GRAPHS:

@@ -149,7 +149,13 @@ def test_wrong_traces_pass_only_as_a_control():
     wrong = trace(correct=False)
     rates = {"q": PassRate(0, 1)}
     assert not curate([wrong], ["q"], rates, SPEC).kept
-    assert curate([wrong], ["q"], rates, SPEC, require_correct=False).kept
+    assert curate([wrong], ["q"], rates, SPEC.model_copy(update={"correctness": "any"})).kept
+    only_wrong = SPEC.model_copy(update={"correctness": "wrong"})
+    outcome = curate(
+        [wrong, trace(index=1), trace(index=2, correct=False, error="no answer")], ["q"], rates, only_wrong
+    )
+    assert outcome.kept == (("q", 0),)
+    assert [fate.reason.code for fate in outcome.traces] == ["all_kept", "correct", "unverified"]
 
 
 def test_a_template_that_opens_the_thinking_is_allowed_for():

@@ -1,7 +1,6 @@
 """The report stage, and the evaluate stage with an engine that has its answers ready."""
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,12 +45,11 @@ def evaluation(tmp_path, a_job):
 
 
 def drawing(answers: pa.Table):
-    def draw(context, model, params) -> Path:
+    def draw(context, models, params) -> None:
+        ((model, folder),) = models.items()
         assert (model / "model.safetensors").exists()
         assert params.evaluation.samples == 8
-        path = context.folder / "results.parquet"
-        pq.write_table(answers, path)
-        return path
+        pq.write_table(answers, folder / "results.parquet")
 
     return draw
 
