@@ -23,6 +23,9 @@ Changes = Annotated[dict[str, Any], Field(max_length=32)]
 """Dotted path below `spec.job` -> value; entries of lists by their number from 0, as `questions.0.limit`."""
 
 
+_MATCHING = [name for name, standard in STANDARD.items() if standard.match]
+
+
 class Variant(Model):
     """The job with some of its fields changed."""
 
@@ -90,6 +93,11 @@ class DistillationStudySpec(Model):
             "(self.ladder.size() + self.variants.size()) * "
             f"(self.seeds.size() > 1 ? self.seeds.size() : 1) <= {MAX_STUDENTS}",
             f"variants x seeds may be {MAX_STUDENTS} at most",
+        ),
+        Rule(
+            f"'{MATCHED_WITH}' in self.ladder || (self.ladder.all(name, !(name in {_MATCHING})) && "
+            f"self.variants.all(one, !has(one.like) || !(one.like in {_MATCHING})))",
+            f"variants that are matched need {MATCHED_WITH} in the ladder",
         ),
         Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
     )

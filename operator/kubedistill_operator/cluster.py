@@ -30,6 +30,7 @@ PAGE = 500
 PATHS: Mapping[str, tuple[str, str]] = {
     "DistillationJob": (f"apis/{GROUP}/{VERSION}", "distillationjobs"),
     "TeacherProbe": (f"apis/{GROUP}/{VERSION}", "teacherprobes"),
+    "DistillationStudy": (f"apis/{GROUP}/{VERSION}", "distillationstudies"),
     "DistillationRuntime": (f"apis/{GROUP}/{VERSION}", "distillationruntimes"),
     "ClusterDistillationRuntime": (f"apis/{GROUP}/{VERSION}", "clusterdistillationruntimes"),
     "Job": ("apis/batch/v1", "jobs"),

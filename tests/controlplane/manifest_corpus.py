@@ -83,6 +83,25 @@ BASES: dict[str, Manifest] = {
         "training": TRAINING,
         "evaluation": EVALUATION,
     },
+    # Whether overrides make a valid job is for the models alone to say, so none is wrong here.
+    "DistillationStudy": {
+        **RUN,
+        "job": {
+            "questions": QUESTIONS,
+            "teacher": FULL_TEACHER,
+            "student": STUDENT,
+            "curation": CURATION,
+            "training": TRAINING,
+            "evaluation": EVALUATION,
+        },
+        "ladder": ["right"],
+        "variants": [{"name": "a"}, {"name": "b", "overrides": {"training.epochs": 2}}],
+        "grid": {"training.learningRate": [0.1]},
+        "seeds": [0, 1],
+        "reference": "right",
+        "confidence": 0.9,
+        "variantsPerEvaluation": 2,
+    },
     "DistillationRuntime": {
         "image": "image",
         "sampler": ROLE,

@@ -5,7 +5,13 @@ import pytest
 from tests.cluster.controlplane import CRDS, ControlPlane
 from tests.cluster.errors import ClusterError
 
-KINDS = ("distillationjobs", "teacherprobes", "distillationruntimes", "clusterdistillationruntimes")
+KINDS = (
+    "distillationjobs",
+    "teacherprobes",
+    "distillationstudies",
+    "distillationruntimes",
+    "clusterdistillationruntimes",
+)
 
 
 def test_every_crd_is_established_without_a_complaint(control_plane: ControlPlane) -> None:

@@ -1,5 +1,6 @@
 """How a forecast looks: tables for people, JSON for programs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from kubedistill_runtime.estimate import tokens as share
 from kubedistill_runtime.estimate.forecast import Forecast, ModelFit, StageForecast
 
 GIB = 2**30
+NEEDS_SHOWN = 6
 COLORS = {"fits": "green", "tight": "yellow", "too big": "bold red", "unknown": "dim"}
 ASSUMPTIONS = (
     f"Estimates assume responses of {share.MEAN_SHARE:.0%} of maxTokens, {share.VERIFIED_SHARE:.0%} of the teacher's "
@@ -45,7 +47,7 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
 def _stages(forecast: Forecast) -> Table:
     table = _table("stage", "needs", "result", "on", "tokens", ">wall", ">GPU hours", ">cost")
     for number, stage in enumerate(forecast.stages):
-        needs = "all before" if number > 2 and len(stage.needs) == number else " ".join(stage.needs)
+        needs = "all before" if number > 2 and len(stage.needs) == number else _needs(stage.needs)
         duration = None if stage.reused else stage.duration
         table.add_row(
             stage.name,
@@ -66,6 +68,13 @@ def _wall(stage: StageForecast) -> str:
     if stage.endpoint:
         return f"from {human_time(stage.limited_seconds)}" if stage.limited_seconds else "as it answers"
     return ""
+
+
+def _needs(names: Sequence[str]) -> str:
+    """The first ones, where there are many."""
+    if len(names) <= NEEDS_SHOWN:
+        return " ".join(names)
+    return f"{' '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _result(stage: StageForecast) -> Text:

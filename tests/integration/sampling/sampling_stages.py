@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kubedistill_api.data import Benchmark, DecontaminationSpec, QuestionSource
-from kubedistill_api.stage import PrepareParams, StageParams, StageResult, StageSpec
+from kubedistill_api.data import Benchmark, DecontaminationSpec, ModelSource, QuestionSource
+from kubedistill_api.stage import PrepareParams, StageParams, StageResult, StageSpec, TrainParams
+from kubedistill_api.training import TrainingSpec
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.tiny import embedded_path
@@ -62,6 +64,15 @@ def prepare(folder: Path, questions: list[dict[str, Any]], benchmark: list[dict[
         folder / "benchmarks.parquet",
     )
     context.finish({name: folder / f"{name}.parquet" for name in ("questions", "benchmarks")})
+    return folder
+
+
+def trained(folder: Path, model: str) -> Path:
+    """A finished train stage with an embedded model as its student."""
+    params = TrainParams(model=ModelSource(uri=f"embedded://models/{model}"), training=TrainingSpec())
+    context = StageContext(_spec("train", folder, params, {}))
+    shutil.copytree(embedded_path(f"models/{model}"), folder / "model")
+    context.finish({"model": folder / "model"})
     return folder
 
 

@@ -12,11 +12,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sampling_stages import ENGINE_ENV, prepare, rows, run_stage, started_stage
+from sampling_stages import ENGINE_ENV, prepare, rows, run_stage, started_stage, trained
 
 from kubedistill_api.data import EngineSpec, ModelSource, SamplingSpec, TeacherSampling
 from kubedistill_api.runtime import RoleSpec
-from kubedistill_api.stage import BaselineParams, SampleParams
+from kubedistill_api.stage import BaselineParams, EvaluateParams, SampleParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.models import model_path
 from kubedistill_runtime.data.traces import TRACES, TraceStore
@@ -226,3 +226,23 @@ def test_the_baseline_gives_pass_rates_and_scores_in_one_engine_load(tmp_path: P
         "sources.json",
         "spec.json",
     ]
+
+
+def test_students_that_share_a_stage_answer_as_each_would_alone(tmp_path: Path) -> None:
+    prepared = prepare(tmp_path / "prepare", QUESTIONS[:4], rows("benchmark", 20))
+    trains = {f"train-{name}": trained(tmp_path / name, name) for name in ("student", "careless-teacher")}
+    params = EvaluateParams(
+        engine=ENGINE.model_copy(update={"max_model_len": 256}),
+        evaluation=SamplingSpec(samples=2, temperature=1.0, top_p=1.0, max_tokens=128),
+        pass_at=[],
+        confidence=0.95,
+        verification=VerificationSpec(),
+    )
+    several = params.model_copy(update={"students": list(trains)})
+    together = run_stage(tmp_path / "together", several, {"prepare": prepared, **trains})
+    assert set(together.outputs) == {f"{kind}/{role}" for kind in ("results", "scores") for role in trains}
+    alone = run_stage(tmp_path / "alone", params, {"prepare": prepared, "train": trains["train-careless-teacher"]})
+    assert together.usage.completion_tokens > alone.usage.completion_tokens
+    columns = ["question_id", "sample_index", "response", "correct"]
+    second = pq.read_table(tmp_path / "together" / "train-careless-teacher" / "results.parquet", columns=columns)
+    assert second.equals(pq.read_table(tmp_path / "alone" / "results.parquet", columns=columns))

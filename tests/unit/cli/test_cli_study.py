@@ -1,5 +1,6 @@
 """`kubedistill study`, and what `plan` and the summary say of a study."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,10 +43,10 @@ def test_a_study_is_priced_stage_by_stage(kubedistill: Call, root: Path) -> None
     (found,) = json.loads(kubedistill("plan", EXAMPLE, "--root", root, "--json").out)["plans"]
     stages = {stage["name"]: stage for stage in found["stages"]}
     assert len(stages) == 49
-    steps = {name: stage["tokens"]["steps"] for name, stage in stages.items() if name.startswith("train-")}
+    steps = {name: stage["steps"] for name, stage in stages.items() if name.startswith("train-")}
     assert steps["train-right-hard-steps-s1"] == steps["train-right-hard-diverse-s1"] > steps["train-right-hard-s1"]
     # All students answer: 33 of them, 102 questions, 4 samples.
-    assert stages["evaluate-all"]["tokens"]["requests"] == 33 * 102 * 4
+    assert stages["evaluate-all"]["requests"] == 33 * 102 * 4
     assert [source["field"] for source in found["questions"]] == [
         "spec.job.questions[0]",
         "spec.job.evaluation.benchmarks[0]",
@@ -77,7 +78,7 @@ def test_the_summary_has_the_table_and_a_sentence_for_each_comparison() -> None:
         front_training=["method"],
         front_response=["method"],
     )
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     print_summary(console, "ladder", JobStatus(comparison=comparison, findings=comparison.sentences()))
     shown = console.export_text()
     assert "-10.0 [-20.0, -0.03]" in shown
