@@ -34,6 +34,9 @@ LOOK_S = 0.2
 UNSEEN = {
     ("get", "jobs"): "an earlier operator made the Job, and died before it knew",
     ("get", "services"): "an earlier operator made the Service, and died before it knew",
+    ("list", "services"): "a resync: an earlier operator died before it gave a Service to its Job",
+    ("delete", "services"): "that Job never came to be",
+    ("get", "nodes"): "a pod has outlived its deletion",
     ("list", "events"): "a Job has had no pod for five seconds",
     ("delete", "teacherprobes"): "as distillationjobs: ttlSecondsAfterFinished",
     ("patch", "teacherprobes/status"): "as distillationjobs/status",
