@@ -159,7 +159,8 @@ def _newcombe(after: Floats, before: Floats, samples: int, confidence: float) ->
     mean_after, mean_before = float(after.mean()), float(before.mean())
     low_after, high_after = _wilson(after, samples, confidence)
     low_before, high_before = _wilson(before, samples, confidence)
-    varies = np.ptp(after) > 0 and np.ptp(before) > 0
+    # Two questions always correlate in full, which says nothing.
+    varies = len(after) > 2 and np.ptp(after) > 0 and np.ptp(before) > 0
     correlation = float(np.corrcoef(after, before)[0, 1]) if varies else 0.0
 
     def reach(a: float, b: float) -> float:

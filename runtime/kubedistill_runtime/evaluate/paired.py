@@ -105,6 +105,10 @@ def _with_seeds(estimate: Estimate, differences: Sequence[Floats], confidence: f
     freedom = min(d.shape[1] for d in differences) - 1
     quantile = student_t(confidence, max(1, freedom))
     own = ((estimate.high - estimate.low) / 2 / quantile) ** 2
+    if own < 1e-9 * extra:
+        # Questions that all differ alike: only the seeds vary.
+        half = student_t(confidence, seeds - 1) * extra**0.5
+        return Estimate(estimate.mean, max(-1.0, estimate.mean - half), min(1.0, estimate.mean + half), "t")
     together = (own + extra) ** 2 / (own**2 / max(1, freedom) + extra**2 / (seeds - 1))
     wider = student_t(confidence, max(1.0, together)) / quantile * float(np.sqrt((own + extra) / own))
     low = estimate.mean - wider * (estimate.mean - estimate.low)

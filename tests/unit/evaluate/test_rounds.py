@@ -100,6 +100,20 @@ def test_a_lead_is_within_its_interval_and_mirrors(
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=2e-3)
 
 
+def test_questions_that_all_differ_alike_leave_the_seeds_to_say_how_sure_it_is() -> None:
+    ahead = np.array([[0.4, 0.6, 0.8], [0.5, 0.7, 0.9], [0.3, 0.5, 0.7]])
+    behind = 1 - np.array([[0.8, 0.6, 0.4]] * 3)
+    lead_ = lead(Student("a", (ahead,), 8), Student("b", (behind,), 8), 0.95)
+    of_seeds = (ahead - behind).mean(axis=1)
+    half = 4.302653 * float(of_seeds.std(ddof=1)) / 3**0.5
+    assert (lead_.low, lead_.high) == pytest.approx((lead_.mean - half, lead_.mean + half), abs=1e-4)
+
+
+def test_two_questions_say_little() -> None:
+    score = lead(Student("a", (np.array([[0.2, 0.6]]),), 8), Student("b", (np.array([[0.1, 0.5]]),), 8), 0.95)
+    assert score.low < 0 < score.high
+
+
 def test_seeds_that_differ_widen_the_interval() -> None:
     quiet, other = student("a", 0.6, seeds=3), student("b", 0.5, seeds=3)
     noise = np.array([[-0.1], [0.0], [0.1]])
