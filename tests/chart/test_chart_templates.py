@@ -345,7 +345,7 @@ def test_the_notes_teach_the_next_step(helm: Helm) -> None:
     assert "serves all namespaces" in bare
     assert "There is no runtime yet" in bare
     assert "helm test kubedistill -n kubedistill" in bare
-    assert "EVERY JOB AND PROBE" in notes(crds={"keep": False})
+    assert "EVERY JOB, PROBE AND STUDY" in notes(crds={"keep": False})
     other = notes(runtimes={"h100": {}}, watchNamespaces=["a", "b"])
     assert "serves the namespaces a, b" in other
     assert "None is named default" in other
