@@ -34,6 +34,7 @@ LOOK_S = 0.2
 UNSEEN = {
     ("get", "jobs"): "an earlier operator made the Job, and died before it knew",
     ("get", "services"): "an earlier operator made the Service, and died before it knew",
+    ("delete", "services"): "an earlier operator made the Service, and died before its Job",
     ("list", "events"): "a Job has had no pod for five seconds",
     ("delete", "teacherprobes"): "as distillationjobs: ttlSecondsAfterFinished",
     ("patch", "teacherprobes/status"): "as distillationjobs/status",

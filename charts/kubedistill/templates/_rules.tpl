@@ -24,7 +24,7 @@
   verbs: [get, list, watch, create]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create]
+  verbs: [get, list, create, update, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]
