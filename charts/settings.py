@@ -61,7 +61,7 @@ class Crds(Model):
     enabled: bool = True
     """Install and upgrade them with the chart. false: somebody else does (`kubectl apply --server-side -f crds/`)."""
     keep: bool = True
-    """Leave them, and so every job and probe, in the cluster when the chart is uninstalled."""
+    """Leave them, and so every job, probe and study, in the cluster when the chart is uninstalled."""
 
 
 class ServiceAccount(Model):
@@ -82,7 +82,7 @@ class Rbac(Model):
     """Make the operator's roles and bindings."""
     aggregate: bool = True
     """Let everybody with the roles view, edit and admin in a namespace use kubedistill there: view reads, edit makes
-    jobs and probes, admin also makes DistillationRuntimes."""
+    jobs, probes and studies, admin also makes DistillationRuntimes."""
     cluster_runtime_readers: list[str] = []
     """Groups that may read ClusterDistillationRuntimes, for example `system:authenticated`."""
 

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound, Unavailable
 from kubedistill_operator.controller import Controller
+from kubedistill_operator.kinds import RESOURCES, RUNTIMES
 from kubedistill_operator.lease import Lease
 from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import SELECTOR
@@ -19,7 +20,7 @@ from kubedistill_operator.poller import Poller
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
-from kubedistill_operator.store import CHILDREN, RESOURCES, RUNTIMES, Key, Store, owner_uid
+from kubedistill_operator.store import CHILDREN, Key, Store, owner_uid
 from kubedistill_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)

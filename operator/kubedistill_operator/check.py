@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import aiohttp
 
 from kubedistill_operator.cluster import ApiError, Cluster
+from kubedistill_operator.kinds import PLURALS
 
-KINDS = ("ClusterDistillationRuntime", "DistillationJob", "DistillationRuntime", "TeacherProbe")
+KINDS = tuple(sorted(PLURALS))
 PAUSE_S = 1.0
 TIMEOUT_S = 5.0
 

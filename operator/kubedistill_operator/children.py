@@ -5,16 +5,18 @@ import re
 from typing import Any
 
 from kubedistill_api.base import API_VERSION
-from kubedistill_api.graph import Graph, Node, Resource
+from kubedistill_api.graph import RUN_FIELDS, Graph, Node, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import Candidate
 from kubedistill_api.runtime import RoleSpec, RuntimeSpec
 from kubedistill_api.stage import ROLES, ExitCode, StageSpec
+from kubedistill_api.study import DistillationStudy
 from kubedistill_operator.names import QUEUE_LABEL, child_name, labels, plan_name, stage_labels
 from kubedistill_operator.templates import Manifest, pod_template, secret_refs
 
 RUNTIME_KEY = "runtime.json"
 TEACHER_KEY = "teacher.json"
+STUDY_KEY = "study.json"
 RAY_KINDS = ("sample", "baseline", "evaluate", "curate")
 KEEP_S = 24 * 3600
 """A child that ended is kept so long, for its logs."""
@@ -44,11 +46,14 @@ def storage_root(runtime: RuntimeSpec, namespace: str) -> str:
 
 
 def plan_map(resource: Resource, graph: Graph, runtime: RuntimeSpec, teacher: Candidate | None) -> Manifest:
-    """The ConfigMap with the runtime as it was when the resource began, and what each stage is to do."""
+    """The ConfigMap with the runtime and a study as they were when the resource began, and what each stage is to do."""
     root = storage_root(runtime, resource.metadata.namespace)
     data = {RUNTIME_KEY: runtime.model_dump_json(by_alias=True, exclude_defaults=True)}
     if teacher:
         data[TEACHER_KEY] = teacher.model_dump_json(by_alias=True, exclude_none=True)
+    if isinstance(resource, DistillationStudy):
+        # As it was written: the report's digest is made of the fields that were set.
+        data[STUDY_KEY] = resource.spec.model_dump_json(by_alias=True, exclude=RUN_FIELDS, exclude_unset=True)
     for node in graph.nodes:
         data[f"{node.name}.json"] = _stage_spec(resource, graph, node, runtime, root).model_dump_json(by_alias=True)
     return {

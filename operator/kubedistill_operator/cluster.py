@@ -17,6 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 
 from kubedistill_api.base import GROUP, VERSION
+from kubedistill_operator.kinds import PLURALS
 
 Object = dict[str, Any]
 
@@ -28,11 +29,7 @@ TIMEOUT_S = 30.0
 PAGE = 500
 
 PATHS: Mapping[str, tuple[str, str]] = {
-    "DistillationJob": (f"apis/{GROUP}/{VERSION}", "distillationjobs"),
-    "TeacherProbe": (f"apis/{GROUP}/{VERSION}", "teacherprobes"),
-    "DistillationStudy": (f"apis/{GROUP}/{VERSION}", "distillationstudies"),
-    "DistillationRuntime": (f"apis/{GROUP}/{VERSION}", "distillationruntimes"),
-    "ClusterDistillationRuntime": (f"apis/{GROUP}/{VERSION}", "clusterdistillationruntimes"),
+    **{kind: (f"apis/{GROUP}/{VERSION}", plural) for kind, plural in PLURALS.items()},
     "Job": ("apis/batch/v1", "jobs"),
     "Pod": ("api/v1", "pods"),
     "Service": ("api/v1", "services"),

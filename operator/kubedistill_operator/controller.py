@@ -13,9 +13,7 @@ from pydantic import ValidationError
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.graph import Graph, Resource
-from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
-from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
@@ -23,23 +21,20 @@ from kubedistill_api.status import DONE, JobStatus
 from kubedistill_operator import journal, observe, rivals
 from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
+from kubedistill_operator.kinds import MODELS
 from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
 from kubedistill_operator.nodes import Nodes
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
-from kubedistill_operator.settle import Place, Settled, Settler, Waiting, limited
+from kubedistill_operator.settle import Place, Settled, Settler, Waiting, as_settled, departure
 from kubedistill_operator.store import Key, Store
 from kubedistill_operator.templates import PORT, BadTemplate
 from kubedistill_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-MODELS: dict[str, type[DistillationJob] | type[TeacherProbe]] = {
-    "DistillationJob": DistillationJob,
-    "TeacherProbe": TeacherProbe,
-}
 TROUBLE_AFTER_S = 5.0
 """A Job without all of its pods is asked for the reason after so long, and as often."""
 REFUSED_AGAIN_S = 30.0
@@ -113,8 +108,8 @@ class Controller:
                 if decided.place:
                     self._waiters.setdefault(decided.place, set()).add(key)
             else:
-                settled = decided
-                resource = limited(resource, settled)
+                settled, hold = decided, departure(resource, decided)
+                resource = as_settled(resource, settled)
                 if settled.caution and not status.stages:
                     self._recorder.warn(item, "TeacherTied", settled.caution)
         graph = settled.graph if settled else Graph("", ())

@@ -11,15 +11,13 @@ import kopf
 
 from kubedistill_api.base import GROUP, VERSION
 from kubedistill_operator.app import App
+from kubedistill_operator.kinds import PLURALS
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
 
 WATCHED = {
-    "DistillationJob": (GROUP, VERSION, "distillationjobs"),
-    "TeacherProbe": (GROUP, VERSION, "teacherprobes"),
-    "DistillationRuntime": (GROUP, VERSION, "distillationruntimes"),
-    "ClusterDistillationRuntime": (GROUP, VERSION, "clusterdistillationruntimes"),
+    **{kind: (GROUP, VERSION, plural) for kind, plural in PLURALS.items()},
     "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
     "ConfigMap": ("", "v1", "configmaps"),

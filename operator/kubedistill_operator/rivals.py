@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubedistill_api.base import API_VERSION
+from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.lost import STUCK
 from kubedistill_operator.names import ATTEMPT_LABEL, STAGE_LABEL
 
@@ -17,7 +18,7 @@ Object = dict[str, Any]
 
 PATIENCE = timedelta(seconds=600)
 """A Job without a running pod is waited for so long after it was made or admitted."""
-KINDS = {kind.lower(): kind for kind in ("DistillationJob", "TeacherProbe")}
+KINDS = {kind.lower(): kind for kind in RESOURCES}
 
 
 def waited_until(job: Object, pods: Sequence[Object]) -> datetime | None:

@@ -50,7 +50,8 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     """Settings from the command line, where that is silent from KUBEDISTILL_*, else the defaults."""
     parser = argparse.ArgumentParser(
         prog="python -m kubedistill_operator",
-        description="Reconciles DistillationJobs and TeacherProbes into Jobs that sample, train and evaluate.",
+        description="Reconciles DistillationJobs, TeacherProbes and DistillationStudies into Jobs that sample, train "
+        "and evaluate.",
         epilog="Every option can be given as an environment variable: --log-level as KUBEDISTILL_LOG_LEVEL.",
     )
     add = parser.add_argument

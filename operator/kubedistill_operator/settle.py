@@ -6,15 +6,16 @@ import logging
 from dataclasses import dataclass, replace
 
 from kubedistill_api.conditions import holds
-from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.graph import RUN_FIELDS, Graph, Resource, plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Hold
 from kubedistill_api.podfields import forbidden
 from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_api.runtime import NamespaceSelector, RuntimeSpec
 from kubedistill_api.status import JobStatus, RuntimeStatus
+from kubedistill_api.study import DistillationStudy, DistillationStudySpec
 from kubedistill_operator.admission import DEFAULT_RUNTIME, refusals, teacher_refusals, with_deadline
-from kubedistill_operator.children import RUNTIME_KEY, TEACHER_KEY, plan_map
+from kubedistill_operator.children import RUNTIME_KEY, STUDY_KEY, TEACHER_KEY, plan_map
 from kubedistill_operator.cluster import Cluster, Conflict, NotFound
 from kubedistill_operator.names import plan_name
 from kubedistill_operator.store import Store
@@ -33,6 +34,8 @@ class Settled:
     runtime_status: RuntimeStatus
     teacher: Candidate | None
     graph: Graph
+    study: DistillationStudySpec | None = None
+    """Of a study, what the graph was made from: the API server cannot keep values of any type from being changed."""
     caution: str = ""
     """What is to be said of the teacher, when it is decided."""
 
@@ -82,11 +85,14 @@ class Settler:
             return None
         runtime = RuntimeSpec.model_validate_json(data[RUNTIME_KEY])
         teacher = Candidate.model_validate_json(data[TEACHER_KEY]) if TEACHER_KEY in data else None
+        if isinstance(resource, DistillationStudy):
+            study = DistillationStudySpec.model_validate_json(data[STUDY_KEY], strict=True)
+            resource = resource.model_copy(update={"spec": study})
         return self._settled(resource, runtime, teacher)
 
     async def _keep(self, resource: Resource, settled: Settled) -> Settled:
         """Creates the ConfigMap. One that exists decides."""
-        manifest = plan_map(resource, settled.graph, settled.runtime, settled.teacher)
+        manifest = plan_map(as_settled(resource, settled), settled.graph, settled.runtime, settled.teacher)
         try:
             self._store.put("ConfigMap", await self._cluster.create(manifest))
         except Conflict:
@@ -114,7 +120,11 @@ class Settler:
         content = json.dumps(runtime.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)
         digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
         return Settled(
-            runtime, RuntimeStatus(kind=kind, name=name, digest=digest), teacher, plan(resource, teacher=teacher)
+            runtime,
+            RuntimeStatus(kind=kind, name=name, digest=digest),
+            teacher,
+            plan(resource, teacher=teacher),
+            resource.spec if isinstance(resource, DistillationStudy) else None,
         )
 
     async def _runtime(self, resource: Resource) -> RuntimeSpec | Waiting:
@@ -179,6 +189,28 @@ def _runtime_ref(resource: Resource) -> tuple[str, str]:
     return (ref.kind, ref.name) if ref else ("ClusterDistillationRuntime", DEFAULT_RUNTIME)
 
 
-def limited(resource: Resource, settled: Settled) -> Resource:
-    """The resource under its runtime's limits."""
+def as_settled(resource: Resource, settled: Settled) -> Resource:
+    """The resource as it was settled, under its runtime's limits; how it is run is what it says now."""
+    if settled.study and isinstance(resource, DistillationStudy):
+        now = {name: getattr(resource.spec, name) for name in _run_fields(resource.spec)}
+        resource = resource.model_copy(update={"spec": settled.study.model_copy(update=now)})
     return with_deadline(resource, settled.runtime)
+
+
+def departure(resource: Resource, settled: Settled) -> Hold | None:
+    """Why a resource that says something else by now does not go on."""
+    if settled.study is None or not isinstance(resource, DistillationStudy):
+        return None
+    was, now = (spec.model_dump(mode="json", exclude=RUN_FIELDS) for spec in (settled.study, resource.spec))
+    changed = [f"spec.{name}" for name in was if was[name] != now[name]]
+    if not changed:
+        return None
+    return Hold(
+        "SpecChanged",
+        f"{' and '.join(changed)} changed after the study had begun, and the change is not followed: set it back, and "
+        "the study goes on; for other values make another study, which shares what is equal",
+    )
+
+
+def _run_fields(spec: DistillationStudySpec) -> set[str]:
+    return RUN_FIELDS & type(spec).model_fields.keys()

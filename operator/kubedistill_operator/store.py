@@ -4,13 +4,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
+from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
 from kubedistill_operator.observe import slim
 
 Object = dict[str, Any]
 
-RESOURCES = ("DistillationJob", "TeacherProbe")
-RUNTIMES = ("DistillationRuntime", "ClusterDistillationRuntime")
 CHILDREN = ("Job", "Pod", "ConfigMap")
 REMEMBERED = 20_000
 

@@ -40,8 +40,10 @@ UNSEEN = {
     ("list", "events"): "a Job has had no pod for five seconds",
     ("delete", "teacherprobes"): "as distillationjobs: ttlSecondsAfterFinished",
     ("patch", "teacherprobes/status"): "as distillationjobs/status",
+    ("delete", "distillationstudies"): "as distillationjobs: ttlSecondsAfterFinished",
     ("update", "distillationjobs/finalizers"): "asked of the authorizer by the admission plugin, in no request",
     ("update", "teacherprobes/finalizers"): "asked of the authorizer by the admission plugin, in no request",
+    ("update", "distillationstudies/finalizers"): "asked of the authorizer by the admission plugin, in no request",
 }
 """What is granted and need not be used in this test, each with when it is."""
 
@@ -55,6 +57,13 @@ def job(name: str, **spec: object) -> Object:
         "curation": {"difficulty": {"maxPassRate": 0.5, "maxTokens": 128}},
     }
     return {"apiVersion": API_VERSION, "kind": "DistillationJob", "metadata": {"name": name}, "spec": own | spec}
+
+
+def study(name: str) -> Object:
+    """A DistillationStudy of two variants on the runtime named default."""
+    own = job(name)["spec"] | {"evaluation": {"benchmarks": [{"name": "b", "uri": "embedded://questions/b.jsonl"}]}}
+    spec = {"job": own, "ladder": ["all", "right"], "reference": "right", "seeds": [0]}
+    return {"apiVersion": API_VERSION, "kind": "DistillationStudy", "metadata": {"name": name}, "spec": spec}
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +104,14 @@ async def playground(cluster: ControlPlane, namespace: str) -> AsyncIterator[tup
         await connection.close()
 
 
-async def until(cluster: Cluster, namespace: str, name: str, phase: str, operator: Running) -> Object:
-    """The job once it is in the phase."""
+async def until(
+    cluster: Cluster, namespace: str, name: str, phase: str, operator: Running, kind: str = "DistillationJob"
+) -> Object:
+    """The resource once it is in the phase."""
     async with asyncio.timeout(WAIT_S):
         while True:
             assert operator.process.returncode is None, operator.log.read_text()[-3000:]
-            item = await cluster.get("DistillationJob", namespace, name)
+            item = await cluster.get(kind, namespace, name)
             if item.get("status", {}).get("phase") == phase:
                 return item
             await asyncio.sleep(LOOK_S)
@@ -166,7 +177,7 @@ async def test_with_the_charts_rights_and_no_others_a_job_completes_and_everythi
     async with playground(installed, "team-a") as (cluster, player):
         player.hold("train")
         async with operating(installed, chosen) as operator:
-            for manifest in (job("demo", ttlSecondsAfterFinished=1), job("paused", backoffLimit=0)):
+            for manifest in (job("demo", ttlSecondsAfterFinished=1), job("paused", backoffLimit=0), study("ladder")):
                 await cluster.create({**manifest, "metadata": manifest["metadata"] | {"namespace": "team-a"}})
             await until(cluster, "team-a", "demo", "Running", operator)
             await until(cluster, "team-a", "paused", "Running", operator)
@@ -182,6 +193,7 @@ async def test_with_the_charts_rights_and_no_others_a_job_completes_and_everythi
         async with operating(installed, chosen) as operator:
             player.let_go("train")
             await gone(cluster, "team-a", "demo")
+            await until(cluster, "team-a", "ladder", "Complete", operator, "DistillationStudy")
             stderr = operator.log.read_text()
     user = f"system:serviceaccount:{NAMESPACE}:kubedistill"
     asked = list(requests(audit_log, user))
@@ -251,6 +263,8 @@ async def test_an_operator_of_one_namespace_needs_next_to_nothing_elsewhere(
         ("view", "create", "distillationjobs", False),
         ("edit", "create", "distillationjobs", True),
         ("edit", "delete", "teacherprobes", True),
+        ("edit", "create", "distillationstudies", True),
+        ("view", "list", "distillationstudies", True),
         ("edit", "create", "distillationruntimes", False),
         ("edit", "patch", "distillationjobs/status", False),
         ("admin", "create", "distillationruntimes", True),
@@ -287,7 +301,7 @@ def allowed(cluster: ControlPlane, user: str, verb: str, group: str, what: str, 
 def test_uninstalling_leaves_the_crds_and_what_tenants_have(installed: ControlPlane, cluster_helm: Helm) -> None:
     """The last test of this file: nothing of the operator is left after it."""
     cluster_helm("uninstall", "kubedistill", "-n", NAMESPACE, "--wait")
-    assert len([c for c in installed.get("crds")["items"] if c["spec"]["group"] == "kubedistill.io"]) == 4
+    assert len([c for c in installed.get("crds")["items"] if c["spec"]["group"] == "kubedistill.io"]) == 5
     assert [item["metadata"]["name"] for item in installed.get("djobs", "-n", "team-a")["items"]] == ["paused"]
     assert not installed.get("deployments", "-n", NAMESPACE)["items"]
     assert not [r for r in installed.get("clusterroles")["items"] if r["metadata"]["name"].startswith("kubedistill")]

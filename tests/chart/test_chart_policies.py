@@ -13,6 +13,7 @@ from kubedistill_api.job import DistillationJob
 from kubedistill_api.podfields import forbidden
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import RuntimeSpec
+from kubedistill_api.study import DistillationStudy
 from kubedistill_operator.admission import refusals
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
@@ -79,6 +80,15 @@ def probe(**spec: object) -> Object:
     return {"apiVersion": API_VERSION, "kind": "TeacherProbe", "metadata": {"name": "probe"}, "spec": own | spec}
 
 
+def study(**spec: object) -> Object:
+    """A study of the job with these fields."""
+    own = job(**spec)["spec"] | {"evaluation": {"samples": 8, "benchmarks": [{"name": "b", "uri": "hf://org/b"}]}}
+    wanted: Object = {"job": own, "ladder": ["all", "right"], "reference": "right"}
+    if "runtimeRef" in own:
+        wanted["runtimeRef"] = own.pop("runtimeRef")
+    return {"apiVersion": API_VERSION, "kind": "DistillationStudy", "metadata": {"name": "study"}, "spec": wanted}
+
+
 def own_runtime(pod: Object, role: str = "trainer") -> Object:
     spec = {role: {"template": {"spec": pod}}}
     return {"apiVersion": API_VERSION, "kind": "DistillationRuntime", "metadata": {"name": "own"}, "spec": spec}
@@ -143,7 +153,7 @@ def test_the_platform_teams_runtime_may_have_everything(guarded: ControlPlane) -
     assert refused(guarded, manifest) == ""
 
 
-@pytest.mark.parametrize("make", [job, probe])
+@pytest.mark.parametrize("make", [job, probe, study])
 @pytest.mark.parametrize(
     ("name", "taken"),
     [
@@ -189,6 +199,11 @@ LIMITS: dict[str, tuple[Object, str]] = {
     "another host": (job(teacher=endpoint("http://llm.team.svc.evil.example/v1")), "llm.team.svc.evil.example"),
     "a host that poses as a user": (job(teacher=endpoint("http://llm.team.svc:x@evil.example/v1")), "evil.example"),
     "a judge": (job(curation=JUDGE), "judge.example"),
+    "a study's models": (study(), ""),
+    "a study's student": (study(student={"uri": "pvc://models/student-2"}), "pvc://models/student-2"),
+    "a study's teacher": (study(teacher=endpoint("http://evil.example/v1")), "evil.example"),
+    "a study's judge": (study(curation=JUDGE), "judge.example"),
+    "a study's samples": (study(teacher={"model": {"uri": "hf://org/x"}, "sampling": {"samples": 9}}), "at most 8"),
     "too many samples": (job(teacher={"model": {"uri": "hf://org/x"}, "sampling": {"samples": 9}}), "at most 8"),
 }
 
@@ -199,8 +214,10 @@ def test_the_limits_of_a_runtime(guarded: ControlPlane, what: str) -> None:
     manifest = copy.deepcopy(manifest)
     manifest["spec"] |= {"runtimeRef": {"name": "limited"}}
     # Limits that the policies leave to the operator.
-    manifest["spec"] |= {"curation": {"difficulty": {"samples": 8}, **manifest["spec"].get("curation", {})}}
-    model = DistillationJob if manifest["kind"] == "DistillationJob" else TeacherProbe
+    wanted = manifest["spec"].get("job", manifest["spec"])
+    wanted |= {"curation": {"difficulty": {"samples": 8}, **wanted.get("curation", {})}}
+    models = (DistillationJob, TeacherProbe, DistillationStudy)
+    model = next(model for model in models if model.__name__ == manifest["kind"])
     by_operator = "; ".join(refusals(model.model_validate(manifest), RuntimeSpec.model_validate(LIMITED)))
     by_policy = refused(guarded, manifest)
     if told:

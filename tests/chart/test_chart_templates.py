@@ -77,7 +77,7 @@ CHANGES: list[tuple[str, Any, Callable[[Items], Any], Any]] = [
     ("operator.silenceSeconds", 45, lambda i: "--silence-seconds=45" in container(i)["args"], True),
     ("operator.logFormat", "text", lambda i: "--log-format=text" in container(i)["args"], True),
     ("operator.logLevel", "DEBUG", lambda i: "--log-level=DEBUG" in container(i)["args"], True),
-    ("crds.enabled", True, lambda i: len([c for c in i if c["kind"] == "CustomResourceDefinition"]), 4),
+    ("crds.enabled", True, lambda i: len([c for c in i if c["kind"] == "CustomResourceDefinition"]), 5),
     ("runtimes", {"default": {"image": "i"}}, lambda i: one(i, "ClusterDistillationRuntime")["spec"], {"image": "i"}),
     ("priorityClasses", [{"name": "low", "value": -5, "preemptionPolicy": "Never", "description": "d"}],
      lambda i: {k: v for k, v in one(i, "PriorityClass").items() if k in ("value", "preemptionPolicy", "description")},
@@ -226,7 +226,7 @@ def test_an_account_that_is_there_is_used(helm: Helm) -> None:
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_crds_are_those_of_the_models_and_kept_or_not(helm: Helm, keep: bool) -> None:
     made = [c for c in helm.template({"crds": {"enabled": True, "keep": keep}}) if "Custom" in c["kind"]]
-    assert [annotations(crd).get("helm.sh/resource-policy") for crd in made] == ["keep" if keep else None] * 4
+    assert [annotations(crd).get("helm.sh/resource-policy") for crd in made] == ["keep" if keep else None] * 5
     for crd in made:
         crd["metadata"] = {"name": crd["metadata"]["name"]}
     folder = CHART.parents[1] / "crds"
@@ -345,7 +345,7 @@ def test_the_notes_teach_the_next_step(helm: Helm) -> None:
     assert "serves all namespaces" in bare
     assert "There is no runtime yet" in bare
     assert "helm test kubedistill -n kubedistill" in bare
-    assert "EVERY JOB AND PROBE" in notes(crds={"keep": False})
+    assert "EVERY JOB, PROBE AND STUDY" in notes(crds={"keep": False})
     other = notes(runtimes={"h100": {}}, watchNamespaces=["a", "b"])
     assert "serves the namespaces a, b" in other
     assert "None is named default" in other

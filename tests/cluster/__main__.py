@@ -129,7 +129,7 @@ def status(running: Running) -> None:
         raise ClusterError("no cluster is running: make cluster")
     explain(record)
     kubectl = [str(Path(record["programs"]) / "kubectl"), "--kubeconfig", record["kubeconfig"]]
-    for what in (["nodes", "-o", "wide"], ["djob,tprobe,pods", "--all-namespaces"]):
+    for what in (["nodes", "-o", "wide"], ["djob,tprobe,dstudy,pods", "--all-namespaces"]):
         subprocess.run([*kubectl, "get", *what], check=False)
 
 
@@ -145,7 +145,7 @@ kubectl get nodes
 kubectl get cdruntime
 {shlex.quote(sys.executable)} -m kubedistill_operator     # in a terminal of its own
 kubectl apply -n {TENANT} -f examples/demo.yaml
-kubectl get djob,tprobe,pods -A -w
+kubectl get djob,tprobe,dstudy,pods -A -w
 make cluster-down                                         # removes every trace"""
     )
 

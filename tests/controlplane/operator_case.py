@@ -15,6 +15,7 @@ from kubedistill_api.base import API_VERSION
 from kubedistill_operator.__main__ import operate
 from kubedistill_operator.app import App
 from kubedistill_operator.cluster import Cluster, NotFound
+from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import UID_LABEL
 from kubedistill_operator.settings import Settings
 
@@ -62,6 +63,19 @@ def probe(name: str = "probe", **spec: object) -> Object:
     ]
     own["sampling"] = {"samples": 1, "maxTokens": 128}
     return {"apiVersion": API_VERSION, "kind": "TeacherProbe", "metadata": {"name": name}, "spec": own | spec}
+
+
+def study(name: str = "study", **spec: object) -> Object:
+    """A DistillationStudy of three variants, each trained twice."""
+    own = job()["spec"]
+    own = {
+        "runtimeRef": own.pop("runtimeRef"),
+        "job": own,
+        "ladder": ["all", "right", "right-hard"],
+        "reference": "right",
+        "seeds": [0, 1],
+    }
+    return {"apiVersion": API_VERSION, "kind": "DistillationStudy", "metadata": {"name": name}, "spec": own | spec}
 
 
 @dataclass
@@ -115,7 +129,7 @@ class Case:
     async def gone(self, kind: str, seconds: float = WAIT_S) -> None:
         """Returns once no object of the kind is left; of the cluster's own kinds, none that the operator made."""
         end = time.monotonic() + seconds
-        ours = kind in ("DistillationJob", "TeacherProbe")
+        ours = kind in RESOURCES
         while left := [i for i in await self.all(kind) if ours or UID_LABEL in i["metadata"].get("labels", {})]:
             assert time.monotonic() < end, [item["metadata"]["name"] for item in left]
             await asyncio.sleep(LOOK_S)

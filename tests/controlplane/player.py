@@ -8,9 +8,11 @@ from typing import Any
 
 import aiohttp
 
+from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_api.decision import Decision, RoundScore
-from kubedistill_api.stage import DecideParams, StageResult, StageSpec
+from kubedistill_api.stage import ArmStages, CompareParams, DecideParams, StageResult, StageSpec
 from kubedistill_api.status import Artifact, Score, ScoreDelta, Usage
+from kubedistill_operator.children import RUNTIME_KEY, STUDY_KEY, TEACHER_KEY
 from kubedistill_operator.cluster import Cluster, Conflict, NotFound, Unavailable
 from kubedistill_operator.names import INDEX_LABEL, SELECTOR, STAGE_LABEL
 
@@ -82,6 +84,7 @@ def result(spec: StageSpec) -> StageResult:
         else [],
         deltas=[ScoreDelta(benchmark="b", metric="avg@2", mean=student - 0.3, ci=(0, 0.5))] if scores else [],
         decision=decision(spec.params) if isinstance(spec.params, DecideParams) else None,
+        comparison=comparison(spec.params) if isinstance(spec.params, CompareParams) else None,
         usage=Usage(gpu_seconds=1.5),
         started=now,
         finished=now,
@@ -101,6 +104,39 @@ def decision(params: DecideParams) -> Decision:
         questions=5,
         samples=2,
         reason=f"tie between {names[0]} and {names[1]}",
+    )
+
+
+def comparison(params: CompareParams) -> Comparison:
+    """Each variant is five points behind the one before it in the manifest."""
+    scores = {name: 0.8 - 0.05 * number for number, name in enumerate(params.order)}
+    return Comparison(
+        arms=[arm_result(name, params.arms[name], scores) for name in params.order],
+        confidence=params.confidence,
+        comparisons=sum(arm.against is not None for arm in params.arms.values()),
+        benchmark_questions=5,
+        samples=2,
+        seeds=len(params.arms[params.order[0]].trains),
+        front_training=params.order[:1],
+        front_response=params.order[:1],
+    )
+
+
+def arm_result(name: str, stages: ArmStages, scores: dict[str, float]) -> ArmResult:
+    difference = scores[name] - scores[stages.against] if stages.against else None
+    return ArmResult(
+        arm=name,
+        settings=stages.settings,
+        score=scores[name],
+        ci=(scores[name] - 0.1, scores[name] + 0.1),
+        against=stages.against,
+        difference=difference,
+        difference_ci=None if difference is None else (difference - 0.02, difference + 0.02),
+        questions=10,
+        traces=15,
+        steps=3,
+        training_tokens=1000,
+        response_tokens=50,
     )
 
 
@@ -164,7 +200,7 @@ class Player:
         if not any(known == name for known, _ in self._specs):
             config = await self._cluster.get("ConfigMap", metadata["namespace"], name)
             for key, text in config["data"].items():
-                if key not in ("runtime.json", "teacher.json"):
+                if key not in (RUNTIME_KEY, TEACHER_KEY, STUDY_KEY):
                     self._specs[name, key] = StageSpec.model_validate_json(text)
         status = self.script(pod)
         if status:

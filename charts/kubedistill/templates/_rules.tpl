@@ -1,14 +1,14 @@
 {{- /* What the operator does in a namespace that it serves. tests/chart compares it with what it is seen to do. */}}
 {{- define "kubedistill.served" -}}
 - apiGroups: [kubedistill.io]
-  resources: [distillationjobs, teacherprobes]
+  resources: [distillationjobs, teacherprobes, distillationstudies]
   verbs: [list, watch, delete]
 - apiGroups: [kubedistill.io]
-  resources: [distillationjobs/status, teacherprobes/status]
+  resources: [distillationjobs/status, teacherprobes/status, distillationstudies/status]
   verbs: [patch]
 # Asked for where the plugin OwnerReferencesPermissionEnforcement is on, as in OpenShift.
 - apiGroups: [kubedistill.io]
-  resources: [distillationjobs/finalizers, teacherprobes/finalizers]
+  resources: [distillationjobs/finalizers, teacherprobes/finalizers, distillationstudies/finalizers]
   verbs: [update]
 - apiGroups: [kubedistill.io]
   resources: [distillationruntimes]
@@ -45,7 +45,7 @@
   verbs: [get, update, list, watch]
 {{- if .Values.watchNamespaces }}
 - apiGroups: [kubedistill.io]
-  resources: [distillationjobs, teacherprobes, distillationruntimes]
+  resources: [distillationjobs, teacherprobes, distillationstudies, distillationruntimes]
   verbs: [list, watch]
 - apiGroups: [batch]
   resources: [jobs]

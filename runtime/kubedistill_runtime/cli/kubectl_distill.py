@@ -55,17 +55,17 @@ app = typer.Typer(
 
 @app.callback()
 def root() -> None:
-    """Follow distillation jobs and teacher probes in a cluster."""
+    """Follow distillation jobs, teacher probes and distillation studies in a cluster."""
 
 
 @app.command()
 def watch(
-    resource: Annotated[str, typer.Argument(help="NAME of a DistillationJob, djob/NAME or tprobe/NAME.")],
+    resource: Annotated[str, typer.Argument(help="NAME of a DistillationJob, djob/NAME, tprobe/NAME or dstudy/NAME.")],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig. Default: the current one.")] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Plain text.")] = False,
 ) -> None:
-    """Show a job's or a probe's stages while they run, and what came out; ends when it has ended.
+    """Show the stages of a job, a probe or a study while they run, and what came out; ends when it has ended.
 
     Exit codes: 0 complete; 1 failed; 2 not found, deleted, or kubectl failed; 130 interrupted (the job goes on).
     """

@@ -48,8 +48,8 @@ async def test_a_missing_kind_and_a_page_that_fails_are_named() -> None:
     finally:
         await runner.cleanup()
     assert found == [
-        "the API server does not serve ClusterDistillationRuntime, DistillationRuntime: are the CRDs installed "
-        "(crds.enabled)?",
+        "the API server does not serve ClusterDistillationRuntime, DistillationRuntime, DistillationStudy: are the "
+        "CRDs installed (crds.enabled)?",
         f"{url}/healthz answers 500: says healthz",
     ]
 
