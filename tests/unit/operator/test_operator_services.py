@@ -9,11 +9,9 @@ from kubedistill_operator.cluster import Cluster
 from kubedistill_operator.names import DIGEST_LABEL, STAGE_LABEL, UID_LABEL
 from kubedistill_operator.settings import Settings
 
-NOW = datetime.now(UTC)
-
 
 def item(kind: str, name: str, *, age_s: float = 3600, owner: str = "DistillationJob") -> dict:
-    created = (NOW - timedelta(seconds=age_s)).isoformat()
+    created = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat()
     metadata = {
         "name": name,
         "namespace": "team-a",
