@@ -126,6 +126,16 @@ class Case:
         """The resource at its end."""
         return await self.until(kind, name, lambda status: status.get("phase") in ("Complete", "Failed"))
 
+    async def events(self, kind: str, last: str, seconds: float = WAIT_S) -> list[Object]:
+        """The events about resources of a kind once one has the reason `last`. They are written after the status."""
+        end = time.monotonic() + seconds
+        while True:
+            found = [event for event in await self.all("Event") if event["involvedObject"]["kind"] == kind]
+            if any(event["reason"] == last for event in found):
+                return found
+            assert time.monotonic() < end, [event["reason"] for event in found]
+            await asyncio.sleep(LOOK_S)
+
     async def gone(self, kind: str, seconds: float = WAIT_S) -> None:
         """Returns once no object of the kind is left; of the cluster's own kinds, none that the operator made."""
         end = time.monotonic() + seconds

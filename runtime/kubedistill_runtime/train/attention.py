@@ -37,15 +37,19 @@ Kernel = Literal["flash_attn", "varlen", "flex", "sdpa"]
 
 @dataclass(frozen=True, eq=False)
 class Documents:
-    """Where the documents of one micro-batch lie, and what computes their attention."""
+    """Where the documents of one micro-batch lie, and what computes their attention.
 
-    lengths: tuple[int, ...]
-    """Tokens of each document, in order; they sum to T."""
-    longest: int
-    """At least the longest document. Rounded up where a kernel is compiled, so that it rarely changes."""
+    The kernels on a GPU see nothing but tensors and T. A compiled layer is compiled anew for each number that it has
+    not seen, and left uncompiled after the eighth.
+    """
+
+    kernel: Kernel = "sdpa"
+    lengths: tuple[int, ...] = ()
+    """Tokens of each document, in order; they sum to T. For sdpa alone."""
     starts: Tensor | None = None
     """int32, documents + 1 entries: cumulative lengths on the model's device, for the kernels on a GPU."""
-    kernel: Kernel = "sdpa"
+    longest: int = 0
+    """T: no document is longer. A kernel's blocks beyond a document's end return at once."""
     masks: dict[int, Any] = field(default_factory=dict)
     """Flex attention's block mask per sliding window (0: none)."""
 
@@ -60,10 +64,11 @@ class Documents:
 def make_documents(lengths: Sequence[int], kernel: Kernel, device: torch.device) -> Documents:
     """Documents of the given lengths for a model on `device`."""
     if kernel == "sdpa":
-        return Documents(tuple(lengths), max(lengths))
+        return Documents(lengths=tuple(lengths))
     ends = torch.tensor([0, *lengths]).cumsum(0)
     starts = ends.to(torch.int32).to(device, non_blocking=True)
-    return Documents(tuple(lengths), -(-max(lengths) // 1024) * 1024, starts, kernel)
+    torch._dynamo.maybe_mark_dynamic(starts, 0)
+    return Documents(kernel, starts=starts, longest=sum(lengths))
 
 
 def choose_kernel(wanted: str, device: torch.device) -> Kernel:

@@ -6,10 +6,12 @@ from tiny_runs import EOS, VOCAB, rows, save_model, tiny_config, write_jsonl
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, MambaConfig
 
 from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.train import attention
 from kubedistill_runtime.train.attention import choose_kernel
 from kubedistill_runtime.train.batch import collate
 from kubedistill_runtime.train.dataset import load_dataset
 from kubedistill_runtime.train.model import Objective, decoder_layers, load_model, read_config
+from kubedistill_runtime.train.parallel import _prepare
 
 CPU = torch.device("cpu")
 small = {
@@ -29,6 +31,20 @@ FAMILIES = {
     "gpt2": GPT2Config(vocab_size=VOCAB, n_embd=64, n_layer=2, n_head=4, n_positions=128),
     "gemma2": Gemma2Config(**small, num_key_value_heads=2, head_dim=16, query_pre_attn_scalar=16, sliding_window=8),
 }
+
+
+@torch.library.custom_op("kubedistill_tests::varlen", mutates_args=())
+def varlen(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_starts: torch.Tensor, k_starts: torch.Tensor,
+    q_longest: int, k_longest: int, is_causal: bool,
+) -> torch.Tensor:  # fmt: skip
+    """Stands in for the kernel of a GPU where only what is compiled around it counts."""
+    return torch.zeros_like(q)
+
+
+@varlen.register_fake
+def _(q, *_):
+    return torch.zeros_like(q)
 
 
 @pytest.fixture
@@ -98,3 +114,33 @@ def test_gpu_kernels_are_refused_on_a_cpu():
     assert choose_kernel("auto", CPU) == "sdpa"
     with pytest.raises(BadInput, match="needs a GPU"):
         choose_kernel("flash", CPU)
+
+
+@pytest.mark.parametrize("kernel_and_checkpointing", ["varlen none", "varlen full", "varlen selective", "flex none"])
+def test_layers_are_compiled_once_for_batches_of_any_number_of_traces(
+    examples, model_path, monkeypatch, kernel_and_checkpointing
+):
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    graphs = []
+    kernel, checkpointing = kernel_and_checkpointing.split()
+    compiles = torch.compile
+    monkeypatch.setattr("torch.compile", lambda function, **_: compiles(function, backend=backend))
+    monkeypatch.setattr(attention, "varlen_attn", torch.ops.kubedistill_tests.varlen)
+    monkeypatch.setattr(attention, "VARLEN_OPTIONS", frozenset())
+    torch._dynamo.reset()
+    model = load_model(model_path, read_config(model_path), torch.float32)
+    for layer in decoder_layers(model):
+        _prepare(layer, checkpointing, True)
+    objective = Objective(model, chunk=16)
+    graphs_after = []
+    for count in (2, 7, 3, 5, 1, 4, 6):
+        batch = collate(examples[:count], kernel, CPU, pad_to=2000)
+        with torch.set_grad_enabled(kernel != "flex"):  # which has no backward pass on a CPU
+            objective.hidden(batch)
+        graphs_after.append(len(graphs))
+    assert graphs_after[0] == graphs_after[-1] > 0
+    if kernel == "varlen":
+        assert len(graphs) == 1, "one graph for all layers"
