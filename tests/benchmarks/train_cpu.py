@@ -231,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for _ in range(args.rounds):
             for who, measured in speeds.items():
                 measured.append(round(measure(case, who)))
+                print(f"{case.name} x{case.processes} {who}: {measured[-1]} tokens/s", file=sys.stderr, flush=True)
         ratio = statistics.median(speeds["ours"]) / statistics.median(speeds["trl"])
         results.append({**asdict(case), **speeds, "ratio": round(ratio, 2)})
         print(
