@@ -7,6 +7,7 @@ dataset that needs a loading script. Written out as JSONL with a column `tests` 
 your own choosing, a window of it is an entry of domain code like any other.
 """
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -46,6 +47,12 @@ class Preset:
     gated: bool = False
     """Its terms must be accepted on the hub, and `tokenSecretRef` must be given."""
     published: tuple[Published, ...] = ()
+    """At least one, by which the usual score goes."""
+
+    @property
+    def usual(self) -> float:
+        """The median of what is published, from 0 to 1: what to expect before anything is measured."""
+        return statistics.median(found.score for found in self.published) / 100
 
 
 R1_DISTILL = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"

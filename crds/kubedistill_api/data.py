@@ -83,7 +83,7 @@ class QuestionSource(Model):
 class Benchmark(QuestionSource):
     """A set of questions to score models on; never trained on, and questions that overlap with it are dropped."""
 
-    preset: str | None = later(None, json_schema_extra={"enum": list(PRESETS)})
+    preset: Annotated[str, Field(json_schema_extra={"enum": list(PRESETS)})] | None = later(None)
     """A well-known benchmark (`kubedistill benchmarks` lists them). It stands for the fields of its entry, `name` and
     `uri` among them; a field given beside it wins, and of `fields` each column by itself."""
     name: DnsLabel
