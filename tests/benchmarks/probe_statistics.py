@@ -7,6 +7,7 @@ of a share near 5 % is 0.5 points at 2,000 trials).
 
 import argparse
 import json
+import math
 import time
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -164,6 +165,13 @@ def measure(trials: int) -> dict[str, object]:
         "coverage_95_with_seed_noise_that_one_seed_cannot_see": coverage(102, 1, 0.1, trials),
         "coverage_of_a_corrected_interval_0.9972": coverage(102, 1, 0.0, trials, 0.9972),
         "paired_over_unpaired_width": {q: round(widths(q, max(100, trials // 10)), 3) for q in (30, 102, 300)},
+        "expected_half_widths": {
+            questions: {
+                name: [round(100 * half_width(questions, k, 0.95, paired=paired), 1) for k in (1, 4, 16, 64, math.inf)]
+                for name, paired in (("score", False), ("difference", True))
+            }
+            for questions in (30, 60, 198, 500, 1319)
+        },
         "half_widths": {
             f"{questions} questions, {samples} samples": expected_widths(questions, samples, max(50, trials // 20))
             for questions, samples in ((10, 16), (30, 1), (30, 16), (30, 64), (102, 8), (198, 8), (500, 4))
