@@ -1,6 +1,7 @@
 """Well-known benchmarks by name: where they lie, how they are asked and checked, and what others measured on them.
 
 Data only. `preset: aime24` in a manifest stands for the fields of `entry`; any field given beside it wins.
+What an entry says decides digests: one that is changed makes finished work be done again.
 
 Left out on purpose: LiveCodeBench. Its hidden tests are pickled Python objects, which run code when they are read, in a
 dataset that needs a loading script. Written out as JSONL with a column `tests` of `[{input, output}]` and a date of
