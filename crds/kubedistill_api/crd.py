@@ -25,8 +25,13 @@ Schema = dict[str, Any]
 MUTABLE = frozenset({"suspend", "ttlSecondsAfterFinished", "priorityClassName"})
 """Fields of a job's or a probe's spec that may change: they do not change what is made."""
 
-LIST_KEYS = {"conditions": "type", "stages": "name", "candidates": "name", "benchmarks": "name", "variants": "name"}
+LIST_KEYS = {"conditions": "type", "stages": "name", "candidates": "name", "variants": "name"}
 """Lists whose items have a key of their own: the API server refuses two of the same, and merges by it."""
+
+
+PRESET_LISTS = frozenset({"benchmarks"})
+"""Lists whose items may name a preset: what it fills in must not be taken by defaults before, so the API server knows
+none there."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,8 @@ def _structural(node: Schema, parts: Schema, name: str) -> Schema:
         case "array":
             items = node["items"] if "items" in node else node["prefixItems"][0]
             out["items"] = _structural(items, parts, "")
+            if name in PRESET_LISTS:
+                _drop_defaults(out["items"])
             if name in LIST_KEYS and isinstance(out["items"].get("properties"), dict):
                 out |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [LIST_KEYS[name]]}
         case "integer":
@@ -240,6 +247,13 @@ def _object(node: Schema, out: Schema, parts: Schema) -> None:
         out["additionalProperties"] = _structural(node["additionalProperties"], parts, "")
     else:
         out["x-kubernetes-preserve-unknown-fields"] = True
+
+
+def _drop_defaults(schema: Schema) -> None:
+    """In place, at any depth."""
+    schema.pop("default", None)
+    for field in schema.get("properties", {}).values():
+        _drop_defaults(field)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -1,10 +1,15 @@
 """Where questions, benchmarks and models come from, and how they are asked."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.alias_generators import to_snake
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from kubedistill_api.base import DnsLabel, Model, Rule, Uri, later
+from kubedistill_api.benchmarks import PRESETS
 
 Domain = Literal["math", "choice", "code"]
 
@@ -28,6 +33,8 @@ class FieldMap(Model):
     answer: str = "answer"
     """Column with the gold answer (domain math); for domain choice with the right option: its letter, its number from
     0, or its text."""
+    answer_after: Annotated[str, Field(min_length=1, max_length=64)] | None = later(None)
+    """Take only what follows the last of these marks in `answer`: `####` where a worked solution ends in the answer."""
     tests: str = "tests"
     """Column with the tests (domain code): `{inputs, outputs, fn_name}` as an object or as JSON text."""
     options: Annotated[list[str], Field(max_length=10)] = later([])
@@ -59,7 +66,12 @@ class QuestionSource(Model):
     token_secret_ref: SecretKeyRef | None = None
     """Hub token for gated or private datasets."""
 
-    rules: ClassVar = (Rule("self.promptTemplate.contains('{question}')", "promptTemplate must contain {question}"),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.promptTemplate) || self.promptTemplate.contains('{question}')",
+            "promptTemplate must contain {question}",
+        ),
+    )
 
     @model_validator(mode="after")
     def _template_has_the_question(self) -> Self:
@@ -71,10 +83,50 @@ class QuestionSource(Model):
 class Benchmark(QuestionSource):
     """A set of questions to score models on; never trained on, and questions that overlap with it are dropped."""
 
+    preset: Annotated[str, Field(json_schema_extra={"enum": list(PRESETS)})] | None = later(None)
+    """A well-known benchmark (`kubedistill benchmarks` lists them). It stands for the fields of its entry, `name` and
+    `uri` among them; a field given beside it wins, and of `fields` each column by itself."""
     name: DnsLabel
-    """Name in the scores."""
+    """Name in the scores. Default: the preset's; required without one."""
+    uri: Uri
+    """`hf://org/dataset`, or a `.jsonl` or `.parquet` file under any supported scheme. Default: the preset's; required
+    without one."""
     split: str = "test"
     """Split of a hub dataset. Ignored for files."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.preset) || (has(self.name) && has(self.uri))", "give name and uri, or a preset"),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_is_written_out(cls, data: Any) -> Any:
+        """What a preset stands for, so that everyone who reads an entry sees the same, and equal work is equal."""
+        if not isinstance(data, dict) or not isinstance(data.get("preset"), str):
+            return data
+        name = data["preset"]
+        if name not in PRESETS:
+            raise ValueError(f"preset '{name}' is not known; known: {', '.join(PRESETS)}")
+        given = {key: value for key, value in data.items() if key != "preset"}
+        return _filled({"name": name, **PRESETS[name].entry}, given)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = super().__get_pydantic_json_schema__(core, handler)
+        handler.resolve_ref_schema(schema).pop("required", None)
+        return schema
+
+
+def _filled(preset: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The given fields with those of a preset that they leave out, in depth; names in camelCase or as in Python."""
+    filled = dict(given)
+    for key, value in preset.items():
+        own = next((name for name in (key, to_snake(key)) if name in given), None)
+        if own is None:
+            filled[key] = value
+        elif isinstance(value, Mapping) and isinstance(given[own], dict):
+            filled[own] = _filled(value, given[own])
+    return filled
 
 
 class DecontaminationSpec(Model):

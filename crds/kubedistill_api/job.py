@@ -75,6 +75,11 @@ class StudentSpec(ModelSource):
     """How vLLM serves the student in the baseline and evaluation stages."""
 
 
+def _name(entry: str) -> str:
+    """The name of a benchmark in a rule."""
+    return f"(has({entry}.name) ? {entry}.name : {entry}.preset)"
+
+
 class EvaluationSpec(SamplingSpec):
     """How the student is scored before and after training, on the same questions with the same seeds."""
 
@@ -98,6 +103,10 @@ class EvaluationSpec(SamplingSpec):
             # The default of an evaluation leaves it out, as what is written does.
             "!has(self.majorityAt) || self.majorityAt.all(k, k <= self.samples)",
             "majorityAt needs at least as many samples",
+        ),
+        Rule(
+            f"self.benchmarks.all(one, self.benchmarks.exists_one(other, {_name('other')} == {_name('one')}))",
+            "benchmark names must differ",
         ),
     )
 

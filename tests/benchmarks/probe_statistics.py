@@ -7,13 +7,16 @@ of a share near 5 % is 0.5 points at 2,000 trials).
 
 import argparse
 import json
+import math
 import time
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
+from kubedistill_runtime.evaluate.intervals import mean_interval
 from kubedistill_runtime.evaluate.paired import Student, lead
+from kubedistill_runtime.evaluate.precision import Spread, half_width
 from kubedistill_runtime.evaluate.rounds import leads, pair_confidence
 
 DIFFICULTY, INTERACTION = 1.5, 0.7
@@ -79,6 +82,33 @@ def widths(questions: int, trials: int) -> float:
     return float(np.mean(ratios))
 
 
+def expected_widths(questions: int, samples: int, trials: int) -> dict[str, float]:
+    """Half-widths in points, as `plan` expects them of questions like these and as the intervals have them (root mean
+    square): of a score and of a paired difference."""
+    rng = np.random.default_rng([questions, samples])
+    logits = 0.65 + rng.normal(0, DIFFICULTY, (200_000, 1)) + rng.normal(0, INTERACTION, (200_000, 2))
+    one, other = (1 / (1 + np.exp(-logits))).T
+    mean = float(one.mean())
+    spread = Spread(mean, float(one.var() / (mean * (1 - mean))), float(np.corrcoef(one, other)[0, 1]))
+    made: dict[str, list[float]] = {"score": [], "difference": []}
+    for _ in range(trials):
+        benchmark = Benchmark(World((0.65, 0.65)), questions, rng)
+        students = [benchmark.student(i, samples) for i in range(2)]
+        for name, found in (
+            ("score", mean_interval(students[0].rates[0][0], samples, 0.95)),
+            ("difference", lead(*students, 0.95)),
+        ):
+            made[name].append((found.high - found.low) / 2)
+    return {
+        f"{name} {which}": round(100 * width, 2)
+        for name, widths in made.items()
+        for which, width in (
+            ("expected", half_width(questions, samples, 0.95, paired=name == "difference", spread=spread)),
+            ("made", float(np.mean(np.square(widths)) ** 0.5)),
+        )
+    }
+
+
 def procedure(
     world: World, trials: int, *, rounds: int, growth: int = 3, questions: int = 102, seeds: int = 1
 ) -> dict[str, float]:
@@ -135,6 +165,17 @@ def measure(trials: int) -> dict[str, object]:
         "coverage_95_with_seed_noise_that_one_seed_cannot_see": coverage(102, 1, 0.1, trials),
         "coverage_of_a_corrected_interval_0.9972": coverage(102, 1, 0.0, trials, 0.9972),
         "paired_over_unpaired_width": {q: round(widths(q, max(100, trials // 10)), 3) for q in (30, 102, 300)},
+        "expected_half_widths": {
+            questions: {
+                name: [round(100 * half_width(questions, k, 0.95, paired=paired), 1) for k in (1, 4, 16, 64, math.inf)]
+                for name, paired in (("score", False), ("difference", True))
+            }
+            for questions in (30, 60, 198, 500, 1319)
+        },
+        "half_widths": {
+            f"{questions} questions, {samples} samples": expected_widths(questions, samples, max(50, trials // 20))
+            for questions, samples in ((10, 16), (30, 1), (30, 16), (30, 64), (102, 8), (198, 8), (500, 4))
+        },
         "procedure": {
             name: {f"{rounds} rounds": procedure(world, trials, rounds=rounds) for rounds in (1, 2, 3)}
             for name, world in WORLDS.items()

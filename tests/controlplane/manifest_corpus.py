@@ -47,6 +47,7 @@ CURATION = {
 }
 TRAINING = {"maxSteps": 5, "lora": {"rank": 8, "targetModules": ["q_proj"]}, "microBatchTokens": 16384}
 EVALUATION = {"passAt": [1, 4], "benchmarks": [{"name": "aime", "uri": "hf://org/aime"}]}
+PRESET = {"preset": "aime24"}
 RUN = {
     "runtimeRef": {"name": "h100"},
     "priorityClassName": "high",
@@ -171,6 +172,13 @@ def _rules() -> Iterator[Case]:
         ("passAt = samples", ("evaluation", "passAt"), [16]),
         ("passAt > samples", ("evaluation", "passAt"), [1, 17]),
         ("benchmarks of the same name", ("evaluation", "benchmarks"), EVALUATION["benchmarks"] * 2),
+        ("a preset alone", ("evaluation", "benchmarks"), [PRESET]),
+        ("a preset and fields", ("evaluation", "benchmarks"), [{**PRESET, "fields": {"id": "id"}}]),
+        ("two presets", ("evaluation", "benchmarks"), [PRESET, {"preset": "gsm8k"}]),
+        ("a preset twice", ("evaluation", "benchmarks"), [PRESET, PRESET]),
+        ("a preset by another's name", ("evaluation", "benchmarks"), [PRESET, {"name": "aime24", "uri": "a"}]),
+        ("an unknown preset", ("evaluation", "benchmarks"), [{"preset": "aime23"}]),
+        ("a preset without the question", ("evaluation", "benchmarks"), [{**PRESET, "promptTemplate": "a"}]),
         ("template without the question", ("questions", 0, "promptTemplate"), "answer this"),
         ("template with the question", ("questions", 0, "promptTemplate"), "Q: {question}"),
         ("no benchmarks", ("evaluation", "benchmarks"), []),

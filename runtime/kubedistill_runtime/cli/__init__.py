@@ -16,6 +16,7 @@ from kubedistill_api import __version__
 COMMANDS = {
     "validate": ("validate", "Check manifests; every error with its line and its fix."),
     "plan": ("plan", "Show what a job will do and take, before anything starts."),
+    "benchmarks": ("benchmarks", "List the benchmarks that a manifest can name."),
     "run": ("run", "Run a job, a probe or a study on this machine, or go on with it."),
     "study": ("study", "Run a study: which of a method's steps help, and which do not?"),
     "status": ("status", "Show the jobs and probes of this machine."),

@@ -9,10 +9,14 @@ from rich.text import Text
 
 from kubedistill_runtime.estimate import time as pace
 from kubedistill_runtime.estimate import tokens as share
+from kubedistill_runtime.estimate.benchmarks import BenchmarkForecast, Needed
 from kubedistill_runtime.estimate.forecast import Forecast, ModelFit, StageForecast
+from kubedistill_runtime.evaluate.precision import Spread
 
 GIB = 2**30
 NEEDS_SHOWN = 6
+PIPE_WIDTH = 160
+"""Columns where the output is no terminal."""
 COLORS = {"fits": "green", "tight": "yellow", "too big": "bold red", "unknown": "dim"}
 ASSUMPTIONS = (
     f"Estimates assume responses of {share.MEAN_SHARE:.0%} of maxTokens, {share.VERIFIED_SHARE:.0%} of the teacher's "
@@ -21,9 +25,16 @@ ASSUMPTIONS = (
     "Once a stage has run, what it measured is used instead."
 )
 
+WIDTHS = (
+    f"± are half-widths of intervals in points, where {Spread().between:.0%} of the answers' variance is between "
+    f"questions and the pass rates of the two models correlate by {Spread().alike:g}. At least: the difference's with "
+    "any number of samples, when only the choice of questions is left. Trainings differ besides."
+)
+NOT_BY_SAMPLES = "none: no number of samples is enough, but so many questions with the samples there are."
 
-def print_forecast(console: Console, forecast: Forecast) -> None:
-    """Stages, memory, sums, warnings."""
+
+def print_forecast(console: Console, forecast: Forecast, half_width: float | None = None) -> None:
+    """Stages, memory, benchmarks, sums, warnings. `half_width`: the wanted one, in points."""
     kind, namespace, name = forecast.resource.split("/")
     console.print(f"[bold]{kind} {namespace}/{name}[/bold]")
     sizes = ", ".join(f"{where.removeprefix('spec.')} {c.value} ({c.basis})" for where, c in forecast.questions)
@@ -33,6 +44,10 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
     console.print()
     console.print(_memory(forecast.fits))
     console.print()
+    if forecast.benchmarks:
+        console.print(_benchmarks(forecast.benchmarks, half_width))
+        console.print(f"{WIDTHS} {NOT_BY_SAMPLES}" if half_width else WIDTHS, style="dim")
+        console.print()
     for warning in forecast.warnings:
         console.print(Text.assemble(("! ", "yellow"), warning), soft_wrap=not console.is_terminal)
     if forecast.warnings:
@@ -45,7 +60,7 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
 
 
 def _stages(forecast: Forecast) -> Table:
-    table = _table("stage", "needs", "result", "on", "tokens", ">wall", ">GPU hours", ">cost")
+    table = heading_table("stage", "needs", "result", "on", "tokens", ">wall", ">GPU hours", ">cost")
     for number, stage in enumerate(forecast.stages):
         needs = "all before" if number > 2 and len(stage.needs) == number else _needs(stage.needs)
         duration = None if stage.reused else stage.duration
@@ -84,7 +99,7 @@ def _result(stage: StageForecast) -> Text:
 
 
 def _memory(fits: list[ModelFit]) -> Table:
-    table = _table("role", "model", "size", "per GPU: needs", ">has", "verdict")
+    table = heading_table("role", "model", "size", "per GPU: needs", ">has", "verdict")
     for fit in fits:
         if fit.architecture is None or fit.fit is None:
             table.add_row(fit.role, f"{fit.what} {fit.model}", "?", "", "", Text("unknown", style="dim"))
@@ -100,6 +115,32 @@ def _memory(fits: list[ModelFit]) -> Table:
             _verdict(fit),
         )
     return table
+
+
+def _benchmarks(benchmarks: list[BenchmarkForecast], half_width: float | None) -> Table:
+    headings = [">questions", ">samples", ">if it scores", ">score ±", ">difference ±", ">at least ±"]
+    if half_width:
+        headings += [f"samples for score ±{half_width:g}", f"for difference ±{half_width:g}"]
+    table = heading_table("benchmark", "source", *headings)
+    for found in benchmarks:
+        table.add_row(
+            found.name,
+            Text(found.uri.removeprefix("hf://"), style="dim"),
+            f"{found.questions.value}" + ("?" if found.questions.basis == "assumed" else ""),
+            str(found.samples),
+            f"{found.assumed:.0%}",
+            *(f"{100 * width:.1f}" if width else "" for width in (found.score, found.difference, found.least)),
+            *((_needed(found.for_score), _needed(found.for_difference)) if half_width else ()),
+        )
+    return table
+
+
+def _needed(needed: Needed | None) -> Text:
+    if needed is None:
+        return Text()
+    if needed.samples is None:
+        return Text.assemble(("none", "yellow"), f"; {needed.questions:,} questions")
+    return Text(f"{needed.samples:,}")
 
 
 def _verdict(fit: ModelFit) -> Text:
@@ -155,7 +196,8 @@ def endpoint_bill(forecast: Forecast) -> str:
     )
 
 
-def _table(*headings: str) -> Table:
+def heading_table(*headings: str) -> Table:
+    """A table without lines; headings that start with > are of numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for heading in headings:
         table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
@@ -191,6 +233,7 @@ def as_data(forecast: Forecast) -> dict[str, Any]:
         "questions": [{"field": w, "count": c.value, "basis": c.basis} for w, c in forecast.questions],
         "stages": [_stage_data(stage) for stage in forecast.stages],
         "memory": [_fit_data(fit) for fit in forecast.fits],
+        "benchmarks": [_benchmark_data(found) for found in forecast.benchmarks],
         "gpuSeconds": forecast.gpu_seconds,
         "cost": forecast.cost,
         "fits": forecast.fits_memory,
@@ -220,6 +263,26 @@ def _stage_data(stage: StageForecast) -> dict[str, Any]:
         "leastWallSeconds": stage.limited_seconds,
         "cost": stage.cost,
     }
+
+
+def _benchmark_data(found: BenchmarkForecast) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "preset": found.preset,
+        "uri": found.uri,
+        "questions": found.questions.value,
+        "samples": found.samples,
+        "assumedScore": found.assumed,
+        "scoreHalfWidth": found.score,
+        "differenceHalfWidth": found.difference,
+        "leastDifferenceHalfWidth": found.least,
+        "forScore": _needed_data(found.for_score),
+        "forDifference": _needed_data(found.for_difference),
+    }
+
+
+def _needed_data(needed: Needed | None) -> dict[str, Any] | None:
+    return {"samples": needed.samples, "questions": needed.questions} if needed else None
 
 
 def _fit_data(fit: ModelFit) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from kubedistill_api.benchmarks import PRESETS, preset_at
+from kubedistill_api.data import Benchmark
+from kubedistill_api.graph import recipe
 from kubedistill_api.manifest import FieldError, Manifest, ManifestError, load
 from kubedistill_api.stage import ExitCode
 
@@ -43,11 +46,23 @@ def validate_command(
         for item in [*manifest.resources, *manifest.runtimes]:
             place = "" if item.kind == "ClusterDistillationRuntime" else f"{item.metadata.namespace}/"
             typer.echo(f"{path}: {typer.style('OK', fg='green')} {item.kind} {place}{item.metadata.name}")
+        for resource in manifest.resources:
+            for benchmark in recipe(resource).evaluation.benchmarks:
+                _show_preset(resource.metadata.name, benchmark)
     if errors:
         count = len({error.file for error in errors})
         found = f"{len(errors)} error{'s' if len(errors) > 1 else ''} in {count} file{'s' if count > 1 else ''}"
         typer.echo(typer.style(found, fg="red", bold=True), err=True)
         raise typer.Exit(ExitCode.BAD_INPUT)
+
+
+def _show_preset(resource: str, benchmark: Benchmark) -> None:
+    """What a benchmark is, where it is a known one."""
+    name = preset_at(benchmark.uri, benchmark.subset, benchmark.split)
+    if name:
+        source = " ".join(filter(None, (benchmark.uri, benchmark.subset, benchmark.split)))
+        what = f"{PRESETS[name].questions} questions of {source}, domain {benchmark.domain}"
+        typer.echo(f"    {resource}: benchmark {benchmark.name} is {what}")
 
 
 def _show(error: FieldError) -> None:

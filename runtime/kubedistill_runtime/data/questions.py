@@ -210,7 +210,7 @@ def _question(row: Row, source: QuestionSource, index: int, number: int, checked
     elif source.domain == "choice" and source.fields.options:
         question, gold = _with_options(question, row, source.fields)
     else:
-        gold = _gold(row, source.fields.answer, checked, judged, source.domain)
+        gold = _gold(row, source.fields, checked, judged, source.domain)
     if source.fields.id:
         identity = _text(_optional(row, source.fields.id))
         if not identity:
@@ -244,11 +244,17 @@ def _prompt(row: Row, column: str) -> str:
     return text
 
 
-def _gold(row: Row, column: str, checked: bool, judged: bool, domain: str) -> str | None:
+def _gold(row: Row, fields: FieldMap, checked: bool, judged: bool, domain: str) -> str | None:
+    column, mark = fields.answer, fields.answer_after
     value = _optional(row, column)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     gold = _text(value)
+    if gold and mark:
+        _, found, after = gold.rpartition(mark)
+        if checked and not found:
+            raise _Unusable("bad_gold", f"{column} has no {mark} (fields.answerAfter)")
+        gold = after.strip()
     if not checked:
         return gold or None
     if gold is None:

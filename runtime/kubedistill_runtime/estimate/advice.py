@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.graph import Resource, recipe
 from kubedistill_api.job import Recipe
+from kubedistill_api.probe import TeacherProbeSpec
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate.tokens import PROMPT_TOKENS
+
+MANY_SAMPLES = 4
+"""More of each question than a benchmark of thousands is worth."""
 
 
 def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
@@ -34,9 +39,27 @@ def advice(resource: Resource, runtime: RuntimeSpec) -> Iterator[str]:
             f"{root}.training.contextLength ({length}) is less than the longest trace that curation keeps ({longest} "
             "tokens); longer traces are dropped before training"
         )
+    yield from _benchmarks(spec, f"{root}.evaluation.benchmarks")
     unpinned = sorted(set(_unpinned(resource)))
     if unpinned:
         yield f"no revision is given for {', '.join(unpinned)}; pin it, so that the same manifest means the same work"
+
+
+def _benchmarks(spec: Recipe | TeacherProbeSpec, where: str) -> Iterator[str]:
+    samples = spec.evaluation.samples
+    for number, benchmark in enumerate(spec.evaluation.benchmarks):
+        preset = PRESETS.get(preset_at(benchmark.uri, benchmark.subset, benchmark.split) or "")
+        if preset and preset.gated and benchmark.token_secret_ref is None:
+            yield (
+                f"{where}[{number}]: {benchmark.uri} is gated: accept its terms on the hub, and give tokenSecretRef a "
+                "token of the account that did"
+            )
+        if preset and preset.samples == 1 and samples > MANY_SAMPLES and benchmark.limit is None:
+            answers = samples * preset.questions
+            yield (
+                f"{where}[{number}]: {samples} samples of {preset.questions} questions are {answers:,} answers, and "
+                "one of each says nearly as much; score it in a job of its own, with evaluation.samples: 1"
+            )
 
 
 def _unpinned(resource: Resource) -> Iterator[str]:

@@ -20,6 +20,7 @@ from kubedistill_api.stage import (
 )
 from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate import tokens as count
+from kubedistill_runtime.estimate.benchmarks import BenchmarkForecast
 from kubedistill_runtime.estimate.memory import Fit, engine_fit, training_fit
 from kubedistill_runtime.estimate.models import Architecture, architecture
 from kubedistill_runtime.estimate.time import Duration, decoding, rate_limited, training
@@ -79,6 +80,8 @@ class Forecast:
     """Sources and benchmarks with their sizes, by their field in the manifest."""
     stages: list[StageForecast] = field(default_factory=list)
     fits: list[ModelFit] = field(default_factory=list)
+    benchmarks: list[BenchmarkForecast] = field(default_factory=list)
+    """What the scores will be able to tell."""
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import QuestionSource, SamplingSpec, TeacherSampling
 from kubedistill_api.training import TrainingSpec
@@ -31,7 +32,7 @@ KNOWN_SIZES = (
     (r"gpqa.*diamond", 198),
     (r"gsm8k", 1319),
 )
-"""Rows of well-known sets, by their name in lower case."""
+"""Rows of well-known sets, by their name in lower case, where they are no preset: copies of them, and s1K."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ def count_questions(source: QuestionSource) -> Count:
     rows = _count_rows(source.uri)
     if rows is not None:
         return Count(min(rows, source.limit or rows), "counted")
+    preset = preset_at(source.uri, source.subset, source.split)
+    if preset:
+        size = PRESETS[preset].questions
+        return Count(min(size, source.limit or size), "known")
     name = f"{source.uri} {source.subset or ''}".lower()
     for pattern, size in KNOWN_SIZES:
         if re.search(pattern, name):

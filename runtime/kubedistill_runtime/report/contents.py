@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kubedistill_api.benchmarks import Published
 from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.stage import StageResult
@@ -142,6 +143,16 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """A score that somebody else published."""
+
+    benchmark: str
+    who: Literal["student", "teacher"]
+    """What the model is here; the student before training."""
+    published: Published
+
+
+@dataclass(frozen=True)
 class Track:
     """One way from a teacher to a student. A job has one, a probe one per candidate."""
 
@@ -217,6 +228,8 @@ class Report:
     """Of a probe's rounds, in their order."""
     comparison: Comparison | None = None
     """A study's table."""
+    copied: tuple[Copied, ...] = ()
+    """What is published of the models."""
 
     @property
     def placed(self) -> dict[str, tuple[RoundScore, Decision]]:

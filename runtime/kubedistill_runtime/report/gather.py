@@ -21,6 +21,7 @@ from kubedistill_runtime.report.contents import (
     Track,
     Training,
 )
+from kubedistill_runtime.report.published import published
 from kubedistill_runtime.stages.context import StageContext
 
 SPEC_FILE = "spec.json"
@@ -66,6 +67,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         decisions=tuple(
             sorted((s.result.decision for s in stages if s.result.decision), key=lambda decision: decision.round)
         ),
+        copied=published(spec),
         comparison=next((s.result.comparison for s in stages if s.result.comparison), None),
     )
 

@@ -10,8 +10,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from kubedistill_api.status import Score
 from kubedistill_runtime.report import charts, lineage, wording
-from kubedistill_runtime.report.contents import Benchmark, Excerpt, Excerpts, Report, Track
+from kubedistill_runtime.report.contents import Benchmark, Copied, Excerpt, Excerpts, Report, Track
 
 MAX_LISTED_QUESTIONS = 500
 LENGTH_STYLES = charts.LINE_STYLES
@@ -49,6 +50,7 @@ def render(report: Report) -> str:
         charts=charts,
         teachers=", ".join(dict.fromkeys(track.teacher for track in report.tracks if track.teacher)),
         scored=[(track, b) for track in report.evaluated for b in track.benchmarks],
+        base_score=lambda row: _base_score(report, row),
         reach=_reach(report),
         ranking=wording.ranking(report),
         lengths=_lengths(report),
@@ -105,6 +107,12 @@ def _sections(report: Report) -> list[tuple[str, str]]:
         ("manifest", "Manifest", True),
     ]
     return [(anchor, title) for anchor, title, there in present if there]
+
+
+def _base_score(report: Report, row: Copied) -> Score | None:
+    """Our own score of the model that a published one is of: only the student before training was asked."""
+    benchmarks = [b for track in report.evaluated for b in track.benchmarks if b.name == row.benchmark]
+    return benchmarks[0].score("base", benchmarks[0].metric) if benchmarks and row.who == "student" else None
 
 
 def _reach(report: Report) -> float:

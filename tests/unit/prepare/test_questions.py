@@ -55,6 +55,24 @@ def test_a_gold_that_is_no_text_becomes_text(jsonl: Write, value: object, gold: 
     assert question.gold == gold
 
 
+@pytest.mark.parametrize(
+    ("solution", "gold"),
+    [("2+2=4 <<2+2=4>>\n#### 4", "4"), ("1,000+200 = 1,200\n#### 1,200", "1,200"), ("#### 3\n#### 5", "5")],
+)
+def test_the_answer_at_the_end_of_a_worked_solution(jsonl: Write, solution: str, gold: str) -> None:
+    uri = jsonl([{"question": "How many?", "answer": solution}])
+    (question,) = load(uri, fields=FieldMap(answer_after="####"))
+    assert question.gold == gold
+
+
+def test_a_solution_without_the_mark_and_one_that_ends_in_it_are_dropped(jsonl: Write) -> None:
+    rows = [{"question": f"How many {n}?", "answer": f"#### {n}"} for n in range(4)]
+    uri = jsonl([*rows, {"question": "A?", "answer": "it is 4"}, {"question": "B?", "answer": "4 ####"}])
+    drops = [item for item in load(uri, fields=FieldMap(answer_after="####")) if isinstance(item, Drop)]
+    assert [(drop.row, drop.reason) for drop in drops] == [(4, "bad_gold"), (5, "empty_gold")]
+    assert "answer has no ####" in drops[0].detail
+
+
 def test_dotted_names_reach_into_objects_and_into_json_text(jsonl: Write) -> None:
     tests = {"test_cases": [{"input": "1\n", "output": "2\n", "type": "stdin_stdout"}]}
     for info in (tests, json.dumps(tests)):

@@ -1,0 +1,242 @@
+"""Well-known benchmarks by name: where they lie, how they are asked and checked, and what others measured on them.
+
+Data only. `preset: aime24` in a manifest stands for the fields of `entry`; any field given beside it wins.
+What an entry says decides digests: one that is changed makes finished work be done again.
+
+Left out on purpose: LiveCodeBench. Its hidden tests are pickled Python objects, which run code when they are read, in a
+dataset that needs a loading script. Written out as JSONL with a column `tests` of `[{input, output}]` and a date of
+your own choosing, a window of it is an entry of domain code like any other.
+"""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+_BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+_LETTER = "{question}\n\nPlease reason step by step, and put only the letter of the right option within \\boxed{}."
+
+
+@dataclass(frozen=True)
+class Published:
+    """A score that somebody else measured. Prompts, sampling and checkers differ, so it is no comparison with ours."""
+
+    model: str
+    """The model's name on the hub."""
+    score: float
+    """Per cent."""
+    by: str
+    """Who measured it: `its authors`, or those who ran it again."""
+    source: str
+    """Where it is printed."""
+    metric: str = "pass@1"
+    """As far as the source says."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One benchmark."""
+
+    about: str
+    entry: Mapping[str, Any]
+    """Fields of an entry of `evaluation.benchmarks`, as a manifest has them."""
+    questions: int
+    """Rows of the split."""
+    samples: int
+    """Answers per question that are usual, or enough."""
+    gated: bool = False
+    """Its terms must be accepted on the hub, and `tokenSecretRef` must be given."""
+    published: tuple[Published, ...] = ()
+    """At least one, by which the usual score goes."""
+
+    @property
+    def usual(self) -> float:
+        """The median of what is published, from 0 to 1: what to expect before anything is measured."""
+        return statistics.median(found.score for found in self.published) / 100
+
+
+R1_DISTILL = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
+_CARD = "DeepSeek-R1 model card"
+_LIGHT = "Light-R1 README"
+
+
+def _ded(table: int, scores: Mapping[str, float], metric: str = "avg@16") -> tuple[Published, ...]:
+    """What the DED paper prints of models that it ran itself; its re-runs are mostly below the authors' figures."""
+    own = "NTele-R1"
+    return tuple(
+        Published(
+            model,
+            score,
+            "its authors" if own in model else "re-run by the DED paper",
+            f"arXiv 2508.09883, table {table}",
+            metric,
+        )
+        for model, score in scores.items()
+    )
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "aime24": Preset(
+            about="AIME I and II of 2024, whole numbers from 0 to 999",
+            entry={
+                "uri": "hf://HuggingFaceH4/aime_2024",
+                "split": "train",
+                "fields": {"prompt": "problem", "answer": "answer"},
+                "promptTemplate": _BOXED,
+            },
+            questions=30,
+            samples=16,
+            published=(
+                Published("deepseek-ai/DeepSeek-R1", 79.8, "its authors", _CARD),
+                Published(R1_DISTILL, 72.6, "its authors", _CARD),
+                Published("qihoo360/Light-R1-32B-DS", 78.1, "its authors", _LIGHT, "avg@64"),
+                Published("Qwen/QwQ-32B", 78.5, "the authors of Light-R1", _LIGHT, "avg@64"),
+                *_ded(1, {R1_DISTILL: 65.63, "Qwen/Qwen2.5-32B-Instruct": 17.50, "microsoft/phi-4": 17.92}),
+                *_ded(
+                    2,
+                    {
+                        "Qwen/QwQ-32B": 76.25,
+                        "Qwen/Qwen3-32B": 78.75,
+                        "qihoo360/Light-R1-32B-DS": 74.79,
+                        "NTele-R1-32B-Math": 81.87,
+                    },
+                ),
+            ),
+        ),
+        "aime25": Preset(
+            about="AIME I and II of 2025, whole numbers from 0 to 999",
+            entry={
+                "uri": "hf://yentinglin/aime_2025",
+                "split": "train",
+                "fields": {"prompt": "problem", "answer": "answer"},
+                "promptTemplate": _BOXED,
+            },
+            questions=30,
+            samples=16,
+            published=(
+                Published(R1_DISTILL, 54.9, "the authors of Light-R1", _LIGHT, "avg@64"),
+                Published("qihoo360/Light-R1-32B-DS", 65.9, "its authors", _LIGHT, "avg@64"),
+                Published("Qwen/QwQ-32B", 69.3, "the authors of Light-R1", _LIGHT, "avg@64"),
+                *_ded(1, {R1_DISTILL: 53.54, "Qwen/Qwen2.5-32B-Instruct": 10.0, "microsoft/phi-4": 17.29}),
+                *_ded(
+                    2,
+                    {
+                        "Qwen/QwQ-32B": 67.30,
+                        "Qwen/Qwen3-32B": 73.33,
+                        "qihoo360/Light-R1-32B-DS": 68.54,
+                        "NTele-R1-32B-Math": 77.29,
+                    },
+                ),
+            ),
+        ),
+        "math500": Preset(
+            about="500 questions of MATH's test set (Lightman et al. 2023)",
+            entry={
+                "uri": "hf://HuggingFaceH4/MATH-500",
+                "split": "test",
+                "fields": {"prompt": "problem", "answer": "answer"},
+                "promptTemplate": _BOXED,
+            },
+            questions=500,
+            samples=4,
+            published=(
+                Published("deepseek-ai/DeepSeek-R1", 97.3, "its authors", _CARD),
+                Published(R1_DISTILL, 94.3, "its authors", _CARD),
+                *_ded(1, {R1_DISTILL: 89.8, "Qwen/Qwen2.5-32B-Instruct": 81.0, "microsoft/phi-4": 79.6}, "pass@1"),
+                *_ded(
+                    2,
+                    {
+                        "Qwen/QwQ-32B": 94.6,
+                        "Qwen/Qwen3-32B": 94.6,
+                        "qihoo360/Light-R1-32B-DS": 92.0,
+                        "NTele-R1-32B-Math": 95.2,
+                    },
+                    "pass@1",
+                ),
+            ),
+        ),
+        "gpqa-diamond": Preset(
+            about="physics, chemistry and biology that a search engine does not answer, 4 options",
+            entry={
+                "uri": "hf://Idavidrein/gpqa",
+                "subset": "gpqa_diamond",
+                "split": "train",
+                "domain": "choice",
+                "fields": {
+                    "prompt": "Question",
+                    "answer": "Correct Answer",
+                    "options": ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"],
+                },
+                "promptTemplate": _LETTER,
+            },
+            questions=198,
+            samples=8,
+            gated=True,
+            published=(
+                Published("deepseek-ai/DeepSeek-R1", 71.5, "its authors", _CARD),
+                Published(R1_DISTILL, 62.1, "its authors", _CARD),
+                Published("qihoo360/Light-R1-32B-DS", 68.0, "its authors", _LIGHT),
+                Published("Qwen/QwQ-32B", 67.7, "the authors of Light-R1", _LIGHT),
+                *_ded(1, {R1_DISTILL: 62.10, "Qwen/Qwen2.5-32B-Instruct": 48.50, "microsoft/phi-4": 51.01}, "pass@1"),
+                *_ded(5, {"Qwen/QwQ-32B": 63.60, "NTele-R1-32B-Math": 68.69}, "pass@1"),
+            ),
+        ),
+        "gsm8k": Preset(
+            about="word problems of primary school, whole numbers; what a student may forget",
+            entry={
+                "uri": "hf://openai/gsm8k",
+                "subset": "main",
+                "split": "test",
+                "fields": {"prompt": "question", "answer": "answer", "answerAfter": "####"},
+                "promptTemplate": _BOXED,
+            },
+            questions=1319,
+            samples=1,
+            published=_ded(6, {R1_DISTILL: 92.57}, "not said"),
+        ),
+        "mmlu": Preset(
+            about="57 subjects, 4 options; outside of what is trained on",
+            entry={
+                "uri": "hf://cais/mmlu",
+                "subset": "all",
+                "split": "test",
+                "domain": "choice",
+                "fields": {"prompt": "question", "answer": "answer", "options": ["choices"]},
+                "promptTemplate": _LETTER,
+            },
+            questions=14042,
+            samples=1,
+            published=(
+                Published("deepseek-ai/DeepSeek-R1", 90.8, "its authors", _CARD),
+                *_ded(6, {R1_DISTILL: 87.79}, "not said"),
+            ),
+        ),
+        "mmlu-pro": Preset(
+            about="14 subjects, up to 10 options, harder than MMLU; outside of what is trained on",
+            entry={
+                "uri": "hf://TIGER-Lab/MMLU-Pro",
+                "split": "test",
+                "domain": "choice",
+                "fields": {"prompt": "question", "answer": "answer_index", "options": ["options"]},
+                "promptTemplate": _LETTER,
+            },
+            questions=12032,
+            samples=1,
+            published=(Published("deepseek-ai/DeepSeek-R1", 84.0, "its authors", _CARD),),
+        ),
+    }
+)
+
+
+def preset_at(uri: str, subset: str | None, split: str) -> str | None:
+    """The name of the preset that a source is; None for any other."""
+    return next(
+        (
+            name
+            for name, preset in PRESETS.items()
+            if (preset.entry["uri"], preset.entry.get("subset"), preset.entry["split"]) == (uri, subset, split)
+        ),
+        None,
+    )
