@@ -11,8 +11,8 @@ Model FLOPs of a step, recomputation not counted:
 6 x (parameters of the decoder layers) x tokens + 6 x hidden x vocabulary x (tokens with loss)
 + 12 x layers x heads x head_dim x n**2 / 2 for each trace of n tokens.
 
-It needs the source tree, torch, transformers and pydantic. Without a GPU it runs a toy model on the CPU, which only shows that
-it runs: `toy` is then true and there is no utilisation.
+It needs the source tree, torch, transformers and pydantic. Without a GPU it runs a toy model on the CPU, which only
+shows that it runs: `toy` is then true and there is no utilisation.
 """
 
 import argparse
