@@ -31,6 +31,8 @@ def test_a_result_is_found_again_until_its_source_changes(tmp_path: Path) -> Non
     questions = tmp_path / "questions.jsonl"
     questions.write_text(json.dumps({"question": "Compute 1+1.", "answer": "2"}) + "\n")
     assert prepare(tmp_path).returncode == 0
+    spec = StageSpec.model_validate_json((tmp_path / "out" / "spec.json").read_bytes())
+    assert spec == StageSpec.model_validate_json((tmp_path / "spec.json").read_bytes()), "it stays with what is made"
     assert prepare(tmp_path).returncode == 0
     questions.write_text(json.dumps({"question": "Compute 1+2.", "answer": "3"}) + "\n")
     changed = prepare(tmp_path)
