@@ -17,7 +17,7 @@ from rich.table import Table
 from kubedistill_runtime.cli.live import console_of
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.garbage.decide import Verdict, decide, spoken
-from kubedistill_runtime.garbage.keep import WANTED, of_cluster, of_workspace
+from kubedistill_runtime.garbage.keep import WANTED, Records, of_cluster
 from kubedistill_runtime.garbage.survey import STAGES, survey
 from kubedistill_runtime.garbage.sweep import sweep
 from kubedistill_runtime.local.runner import EXIT_FAILED
@@ -67,8 +67,10 @@ def _place(workspace: Workspace, older_than: timedelta, listed: Mapping[str, str
             "--keep-from FILE"
         )
 
+    records = Records(workspace)
+
     def referrers() -> Mapping[str, str]:
-        return {**(listed or {}), **of_workspace(workspace)}
+        return {**(listed or {}), **records.now()}
 
     return Place(workspace, decide(survey(workspace.folder / STAGES), referrers(), older_than), referrers)
 

@@ -4,9 +4,11 @@ A record counts by the digests that it mentions, whatever version wrote it, and 
 a job that was restored from its YAML keeps its artifacts from its first moment, before it has a status.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kubedistill_api.document import documents
@@ -39,6 +41,24 @@ def of_workspace(workspace: Workspace) -> dict[str, str]:
         digests = _in_record(folder) | _in_manifest(folder, workspace)
         found |= _said(digests - found.keys(), folder.kind, folder.namespace, folder.name)
     return found
+
+
+class Records:
+    """The same, read again only where a record has changed: a manifest's files have to be read for its digests."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._seen: dict[Path, int] | None = None
+        self._found: dict[str, str] = {}
+
+    def now(self) -> dict[str, str]:
+        seen: dict[Path, int] = {}
+        for path in (self._workspace.folder / "jobs").glob("*/*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                seen[path] = path.stat().st_mtime_ns
+        if seen != self._seen:
+            self._seen, self._found = seen, of_workspace(self._workspace)
+        return self._found
 
 
 def _in_record(folder: JobFolder) -> set[str]:

@@ -38,7 +38,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kubedistill_api.stage import PROGRESS_FILE, SPEC_FILE, TERMINATION_MESSAGE_BYTES, ExitCode, StageResult, StageSpec
+from kubedistill_api.stage import (
+    PROGRESS_FILE,
+    RESULT_FILE,
+    SPEC_FILE,
+    TERMINATION_MESSAGE_BYTES,
+    ExitCode,
+    StageResult,
+    StageSpec,
+)
 from kubedistill_runtime.data.storage import disk_error, working_folder, write_atomically
 from kubedistill_runtime.errors import BadInput, OutOfMemory, TryAgain, memory_error
 from kubedistill_runtime.stages.context import StageContext
@@ -112,6 +120,8 @@ def _lead(context: StageContext, pod: Pod | None) -> StageResult:
     result = context.finished()
     if result:
         check_sources(context.folder, spec.params)
+        with contextlib.suppress(OSError):
+            (context.folder / RESULT_FILE).touch()  # what is used again is young again, for `kubedistill gc`
     else:
         (context.folder / PROGRESS_FILE).unlink(missing_ok=True)
         # What it is made from stays with what is made: for the report, and for `kubedistill gc`.

@@ -1,6 +1,8 @@
 """Who refers to what: local records of any version, and resources of a cluster with and without a status."""
 
 import json
+import os
+import shutil
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from kubedistill_api.graph import plan
 from kubedistill_api.manifest import load
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.garbage import keep
 from kubedistill_runtime.garbage.keep import mentioned, of_cluster, of_workspace
 from kubedistill_runtime.local.fingerprints import sources
 from kubedistill_runtime.local.workspace import Workspace
@@ -68,6 +71,21 @@ def test_a_record_counts_whatever_version_wrote_it(stages: Any) -> None:
         "b" * 16: "DistillationJob team-a/one",
         "c" * 16: "DistillationJob team-a/broken",
     }
+
+
+def test_records_are_read_again_when_one_has_changed(stages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(keep, "of_workspace", lambda workspace: read.append(1) or of_workspace(workspace))
+    records = keep.Records(Workspace(stages.namespace))
+    first = stages.record("one", "a" * 64)
+    assert records.now() == records.now() == {"a" * 16: "DistillationJob team-a/one"}
+    assert len(read) == 1
+    (first / "status.json").write_text("b" * 64)
+    os.utime(first / "status.json", (1, 1))
+    stages.record("two", "c" * 64)
+    assert records.now().keys() == {"b" * 16, "c" * 16}
+    shutil.rmtree(first)
+    assert records.now().keys() == {"c" * 16}
 
 
 def test_a_manifest_counts_before_there_is_a_status(stages: Any) -> None:
