@@ -1,8 +1,8 @@
 """The stage contract: what an executor gives to a stage, and what the stage leaves.
 
 A stage reads one `StageSpec`, works in the folder `output_uri`, and leaves `result.json` (a `StageResult`) there as
-its last act. Running a finished stage again finds the result and exits 0. While it runs it keeps `progress.json`
-(a `Progress`) up to date beside it.
+its last act. Running a finished stage again finds the result and exits 0. The spec lies there from the beginning
+(`spec.json`); while it runs it keeps `progress.json` (a `Progress`) up to date beside it.
 """
 
 from datetime import datetime
@@ -30,6 +30,7 @@ from kubedistill_api.status import Artifact, Score, ScoreDelta, Usage
 from kubedistill_api.training import TrainingSpec
 from kubedistill_api.verification import VerificationSpec
 
+SPEC_FILE = "spec.json"
 RESULT_FILE = "result.json"
 PROGRESS_FILE = "progress.json"
 TERMINATION_MESSAGE_BYTES = 4096

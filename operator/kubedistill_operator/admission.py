@@ -115,8 +115,11 @@ def _host(url: str) -> str | None:
         return None
 
 
-def _begins(text: str, pattern: str) -> bool:
-    return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern
+def _begins(uri: str, pattern: str) -> bool:
+    """A path with `..` in it may end anywhere, whatever it begins with."""
+    if not pattern.endswith("*"):
+        return uri == pattern
+    return uri.startswith(pattern[:-1]) and ".." not in uri.split("/")
 
 
 def _ends(text: str, pattern: str) -> bool:

@@ -87,9 +87,11 @@ class Store:
         return self._objects.get((kind, namespace, name))
 
     def children(self, uid: str, kind: str) -> Iterator[Object]:
-        """A resource's children of one kind."""
+        """A resource's children of one kind. What bears its uid in another namespace is somebody else's: who may write
+        there may write any label."""
+        own = self._keys.get(uid)
         for place in self._children.get(uid, ()):
-            if place[0] == kind:
+            if place[0] == kind and (own is None or place[1] == own.namespace):
                 yield self._objects[place]
 
     def pods_by_job(self, uid: str) -> dict[str, list[Object]]:

@@ -189,6 +189,8 @@ LIMITS: dict[str, tuple[Object, str]] = {
     "a model by its beginning": (job(), ""),
     "a model by its name": (job(student={"uri": "pvc://models/student"}), ""),
     "another student": (job(student={"uri": "pvc://models/student-2"}), "pvc://models/student-2"),
+    "a detour": (job(student={"uri": "hf://org/../other/x"}), "hf://org/../other/x"),
+    "two dots in a name": (job(student={"uri": "hf://org/a..b"}), ""),
     "another teacher": (job(teacher={"model": {"uri": "hf://other/x"}, "sampling": {"samples": 8}}), "hf://other/x"),
     "another candidate": (
         probe(candidates=[{"name": n, "model": {"uri": f"hf://{n}/x"}} for n in ("org", "other")]),

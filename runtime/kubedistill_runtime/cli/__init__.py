@@ -22,6 +22,7 @@ COMMANDS = {
     "status": ("status", "Show the jobs and probes of this machine."),
     "traces": ("traces", "Page through questions, traces, verdicts and fates."),
     "report": ("report", "Open the report of a job."),
+    "gc": ("gc", "Remove stages that no job refers to any more; without --delete, show them."),
     "verify": ("verify", "Check answers of your own: a file of responses in, verdicts out."),
 }
 """Name -> module below this package, which has NAME_command, and the line of help."""

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from kubedistill_api.graph import Node
 from kubedistill_api.observed import Cause, Child
-from kubedistill_api.stage import PROGRESS_FILE, ExitCode, StageSpec
+from kubedistill_api.stage import PROGRESS_FILE, SPEC_FILE, ExitCode, StageSpec
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.local.locks import FileLock
 from kubedistill_runtime.local.workspace import Workspace
 from kubedistill_runtime.stages import supervise
 
-SPEC_FILE = "spec.json"
 LOCK_FILE = ".lock"
 FOLDER_MARK = "KUBEDISTILL_STAGE_FOLDER"
 """Environment variable that every process of a stage has, so that orphans can be told."""

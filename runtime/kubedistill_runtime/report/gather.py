@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.stage import StageSpec
+from kubedistill_api.stage import SPEC_FILE, StageSpec
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.data.storage import working_folder
 from kubedistill_runtime.report import excerpts, tables
@@ -24,7 +24,6 @@ from kubedistill_runtime.report.contents import (
 from kubedistill_runtime.report.published import published
 from kubedistill_runtime.stages.context import StageContext
 
-SPEC_FILE = "spec.json"
 STEPS = (
     ("sampled", "drawn"),
     ("well_formed", "well formed"),

@@ -38,8 +38,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kubedistill_api.stage import PROGRESS_FILE, TERMINATION_MESSAGE_BYTES, ExitCode, StageResult, StageSpec
-from kubedistill_runtime.data.storage import disk_error, working_folder
+from kubedistill_api.stage import (
+    PROGRESS_FILE,
+    RESULT_FILE,
+    SPEC_FILE,
+    TERMINATION_MESSAGE_BYTES,
+    ExitCode,
+    StageResult,
+    StageSpec,
+)
+from kubedistill_runtime.data.storage import disk_error, working_folder, write_atomically
 from kubedistill_runtime.errors import BadInput, OutOfMemory, TryAgain, memory_error
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.members import assist, token_file, uses_ray
@@ -112,8 +120,12 @@ def _lead(context: StageContext, pod: Pod | None) -> StageResult:
     result = context.finished()
     if result:
         check_sources(context.folder, spec.params)
+        with contextlib.suppress(OSError):
+            (context.folder / RESULT_FILE).touch()  # what is used again is young again, for `kubedistill gc`
     else:
         (context.folder / PROGRESS_FILE).unlink(missing_ok=True)
+        # What it is made from stays with what is made: for the report, and for `kubedistill gc`.
+        write_atomically(context.folder / SPEC_FILE, spec.model_dump_json(by_alias=True, indent=1).encode())
         note_sources(context.folder, spec.params)
         # Only the module of this stage is loaded: curate has no use for torch.
         stage = importlib.import_module(f"kubedistill_runtime.stages.{spec.params.kind}")

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from local_bench import STAGES, Bench, eventually, is_alive
 
 from kubedistill_api.conditions import find
 from kubedistill_api.status import JobStatus
+from kubedistill_runtime.cli.gc import gc_command
 
 
 def test_a_job_runs_to_its_end_and_delivers(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,3 +280,32 @@ def test_orphans_of_a_killed_supervisor_are_killed_before_the_next_start(bench: 
 
 def read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
+
+
+def test_what_a_job_needs_survives_a_collection_and_what_it_gave_up_does_not(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def collect() -> list[str]:
+        gc_command(root=bench.root, older_than=timedelta(), delete=True, as_json=True)
+        found = json.loads(capsys.readouterr().out)["folders"]
+        return sorted(entry["folder"].partition("-")[0] for entry in found if not entry["keep"])
+
+    bench.run()
+    capsys.readouterr()
+    assert collect() == []
+    assert bench.run() == 0
+    assert len(bench.events("start")) == len(STAGES)
+    bench.write(training={"epochs": 3})
+    bench.run()
+    capsys.readouterr()
+    assert collect() == ["evaluate", "report", "train"]
+    assert bench.run() == 0
+    assert len(bench.events("start")) == len(STAGES) + 3
+
+
+def test_a_job_without_its_record_finds_its_artifacts(bench: Bench) -> None:
+    bench.run()
+    shutil.rmtree(bench.workspace.folder / "jobs")
+    assert bench.run() == 0
+    assert all(stage.reused for stage in bench.status().stages)
+    assert len(bench.events("start")) == len(STAGES), "nothing started over"

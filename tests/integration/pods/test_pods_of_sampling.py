@@ -91,5 +91,6 @@ def test_two_pods_that_were_stopped_and_came_again_draw_what_one_draws(
     assert "joined the Ray cluster" in pods[1].log
     assert pods[1].message == "", "index 0 alone leaves the result"
     left = sorted(path.name for path in Path(stopped.output_uri).iterdir())
-    assert left == [".owner", "progress.json", "result.json", "sources.json", "traces.parquet"], "no token stays"
+    whole = [".owner", "progress.json", "result.json", "sources.json", "spec.json", "traces.parquet"]
+    assert left == whole, "no token stays"
     assert all(path.stat().st_mode & stat.S_IRGRP for path in Path(stopped.output_uri).rglob("*"))

@@ -1,6 +1,7 @@
 """A file that changes under its name is not taken for the one that a result was made from."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,12 @@ def test_a_result_is_found_again_until_its_source_changes(tmp_path: Path) -> Non
     questions = tmp_path / "questions.jsonl"
     questions.write_text(json.dumps({"question": "Compute 1+1.", "answer": "2"}) + "\n")
     assert prepare(tmp_path).returncode == 0
+    spec = StageSpec.model_validate_json((tmp_path / "out" / "spec.json").read_bytes())
+    result = tmp_path / "out" / "result.json"
+    os.utime(result, (1, 1))
+    assert spec == StageSpec.model_validate_json((tmp_path / "spec.json").read_bytes()), "it stays with what is made"
     assert prepare(tmp_path).returncode == 0
+    assert result.stat().st_mtime > 1, "what is used again is young again"
     questions.write_text(json.dumps({"question": "Compute 1+2.", "answer": "3"}) + "\n")
     changed = prepare(tmp_path)
     assert changed.returncode == 65

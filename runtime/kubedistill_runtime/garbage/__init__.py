@@ -1,0 +1,1 @@
+"""Which stages' folders nobody needs any more, and how they go."""
