@@ -81,8 +81,9 @@ def installed(control_plane: ControlPlane, cluster_helm: Helm) -> ControlPlane:
 
 def _knows_our_owners(cluster: ControlPlane) -> bool:
     """OwnerReferencesPermissionEnforcement learns of new kinds from time to time only, and refuses them until then."""
-    owner = {"apiVersion": API_VERSION, "kind": "DistillationJob", "name": "a", "uid": "a", "blockOwnerDeletion": True}
-    metadata = {"name": "a", "namespace": "team-a", "ownerReferences": [owner]}
+    one = {"apiVersion": API_VERSION, "name": "a", "blockOwnerDeletion": True}
+    owners = [one | {"kind": kind, "uid": kind} for kind in ("DistillationJob", "TeacherProbe", "DistillationStudy")]
+    metadata = {"name": "a", "namespace": "team-a", "ownerReferences": owners}
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     try:
         # An administrator is not asked.
