@@ -39,7 +39,8 @@ TRAINER_GRACE_S = 8.0
 
 
 def run(context: StageContext, params: TrainParams) -> StageResult:
-    """Leaves model/ and metrics.jsonl. Continues from the newest checkpoint in the stage's folder, if there is one."""
+    """Leaves model/, metrics.jsonl and covariates.json. Continues from the newest checkpoint in the stage's folder, if
+    there is one."""
     student = Path(model_path(params.model))
     context.progress(0, None, "steps", "encoding the corpus", force=True)
     corpus, as_drawn = _encode(context, params, student)
@@ -56,7 +57,8 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     _train(_command(context, job_file), lambda: _report(context, job))
     summary = json.loads(job.summary_path.read_text())
     return context.finish(
-        {"model": job.model_dir, "metrics": job.metrics_path},
+        {"model": job.model_dir, "metrics": job.metrics_path}
+        | ({"covariates": job.covariates_path} if job.training.measure_corpus and job.covariates_path.exists() else {}),
         metrics={
             "responses_as_drawn": as_drawn,
             **{k: v for k, v in summary.items() if isinstance(v, int | float | str)},
