@@ -22,6 +22,7 @@ from kubedistill_runtime.evaluate.results import answers_of
 from kubedistill_runtime.evaluate.scores import score
 from kubedistill_runtime.stages import decide
 from kubedistill_runtime.stages.context import StageContext
+from kubedistill_runtime.train.distribution import Distribution
 
 START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
 SECONDS = {"prepare": 3.1, "sample": 2914.0, "baseline": 1712.0, "curate": 41.5, "train": 5230.0, "evaluate": 1604.0}
@@ -68,6 +69,19 @@ def reasoning(tokens: int, right: bool) -> str:
             lines.append("Wait, let me check that again before I go on.")
     answer = total if right else total + 1
     return "<think>\n" + "\n".join(lines) + f"\n</think>\n\nThe answer is \\boxed{{{answer}}}."
+
+
+def measured(rng: np.random.Generator) -> dict[str, Any]:
+    """What a training says of its corpus."""
+    found = {}
+    for name, scale in (("nll", 0.6), ("entropy", 0.5)):
+        spread = Distribution()
+        spread.add(rng.exponential(scale, 4000) * (rng.random(4000) < 0.6))
+        found[name] = spread.to_json()
+    layers = rng.normal(size=(4, 2))
+    distance = float(np.linalg.norm(layers.mean(0)))
+    shift = {"distance": distance, "layers": layers.tolist(), "prompts": 100, "tokens": 128}
+    return {"traces": 190, "tokens": 4000, "meanTokens": 4000 / 190, **found, "shift": shift}
 
 
 def build(root: Path, resource: Resource, shape: Shape | None = None, *, only: set[str] | None = None) -> StageContext:
@@ -348,8 +362,14 @@ class _Builder:
         model = folder / "model"
         model.mkdir()
         (model / "model.safetensors").write_bytes(b"weights")
+        covariates = folder / "covariates.json"
+        covariates.write_text(json.dumps(measured(rng)))
         figures = {"steps": steps, "last_loss": rows[-1]["loss"], "examples": 190}
-        return {"model": model, "metrics": metrics}, figures, Usage(training_tokens=48 * 420 * steps)
+        return (
+            {"model": model, "metrics": metrics, "covariates": covariates},
+            figures,
+            Usage(training_tokens=48 * 420 * steps),
+        )
 
     def _evaluate(self, node: Node, folder: Path) -> tuple[dict[str, Path], dict[str, Any], Usage]:
         lift = LIFT[node.name.removeprefix("evaluate").removeprefix("-")]

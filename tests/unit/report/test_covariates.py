@@ -1,0 +1,108 @@
+"""What trainings measured of their corpora, beside the scores."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from html_tree import parse
+from synthetic_stages import Shape, measured
+from test_study_page import FEW, METHOD, comparison
+
+from kubedistill_api.stage import RESULT_FILE, StageResult
+from kubedistill_runtime.report import card, charts, covariates, page
+from kubedistill_runtime.report.gather import _covariates, gather
+from kubedistill_runtime.report.wording import covariates_caution
+
+SMALL = Shape(questions=12, benchmark_questions=10, steps=12, length=60)
+
+
+def gathered(context):
+    return gather(context, context.spec.params.manifest)
+
+
+def test_a_jobs_report_says_what_its_training_measured(finished_job):
+    context = finished_job(SMALL)
+    report = gathered(context)
+    content = json.loads(context.artifact("train", "covariates").read_bytes())
+    (found,) = report.covariates
+    assert (found.label, found.score) == ("", None)
+    assert found.nll.mean == content["nll"]["mean"]
+    assert found.entropy.quantiles[50] == content["entropy"]["quantiles"]["50"]
+    assert found.shift == content["shift"]["distance"]
+    text = page.render(report)
+    assert parse(text).problems == []
+    assert f"{found.nll.mean:.3f}" in text
+    assert "predict nothing" in text
+    assert f"{found.entropy.mean:.3f} nats (median" in card.render(report)
+
+
+def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finished_probe):
+    report = gathered(finished_probe(SMALL))
+    assert [(c.label, c.score) for c in report.covariates] == [
+        (name, entry.score) for name, (entry, _) in report.placed.items()
+    ]
+    text = page.render(report)
+    assert parse(text).problems == []
+    assert "With 2 candidates no correlation with the scores is claimed here" in text
+    assert text.count("<figcaption>Tokens by entropy: ") == 2
+
+
+def test_a_study_has_the_measures_of_the_trainings_that_its_comparison_names(finished_job):
+    context = finished_job(SMALL)
+    report = gathered(context)
+    (train,) = [stage for stage in report.stages if stage.role == "train"]
+    table = comparison(METHOD, FEW)
+    compared = train.result.model_copy(update={"stage": "compare", "comparison": table})
+    parameters = {"arms": {"method": {"trains": ["train", "train"]}, "few": {"trains": ["gone"]}}}
+    report = replace(report, comparison=table, stages=(replace(train, result=compared, parameters=parameters),))
+    (found,) = _covariates(context, report, {})
+    assert (found.label, found.score) == ("method", METHOD.score)
+
+
+def test_a_training_of_an_earlier_version_leaves_no_section(finished_job):
+    context = finished_job(SMALL)
+    path = context.artifact("train", "model").parent / RESULT_FILE
+    result = StageResult.model_validate_json(path.read_bytes())
+    del result.outputs["covariates"]
+    path.write_text(result.model_dump_json(by_alias=True))
+    fresh = type(context)(context.spec)
+    report = gathered(fresh)
+    assert report.covariates == ()
+    assert 'id="covariates"' not in page.render(report)
+
+
+def test_the_shift_is_averaged_over_the_trainings_of_a_corpus(tmp_path):
+    paths = []
+    for seed in range(2):
+        content = measured(np.random.default_rng(0)) | {"shift": {"distance": 1.0 + seed}}
+        paths.append(tmp_path / f"{seed}.json")
+        paths[-1].write_text(json.dumps(content))
+    assert covariates.read("a", 0.5, paths).shift == 1.5
+    assert covariates.read("a", 0.5, []) is None
+
+
+def test_histograms_share_their_axes_and_tell_every_share(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(measured(np.random.default_rng(1))))
+    one = covariates.read("one", 0.5, [path])
+    half = replace(one, label="half", entropy=replace(one.entropy, counts=(4000,)))
+    (first, wide), (second, narrow) = charts.entropies([one, half])
+    assert (first, second) == ("one", "half")
+    assert wide.count('class="hover"') == len(one.entropy.counts)
+    assert "0.0 to 0.1 nats: 4,000 tokens, 100.00 %" in narrow
+
+    def ticks(plot):
+        return [part.split("<")[0] for part in plot.split('class="tick"')[1:]]
+
+    assert ticks(wide) == ticks(narrow)
+    assert 'class="bar base" x="0%" y="0%"' in narrow, "all of it reaches the top"
+    assert 'class="bar base" x="0%" y="0%"' not in wide
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "predict nothing"), (3, "With 3 variants no correlation")])
+def test_no_number_of_corpora_makes_a_claim(finished_job, number, words):
+    report = gathered(finished_job(SMALL))
+    several = replace(report, kind="DistillationStudy", covariates=report.covariates * number)
+    assert words in covariates_caution(several)
+    assert "n = 2" in covariates_caution(several)
