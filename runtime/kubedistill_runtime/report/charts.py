@@ -83,9 +83,7 @@ def entropies(entries: Sequence[Covariates]) -> list[tuple[str, Markup]]:
     high = max(entry.entropy.width * len(entry.entropy.counts) for entry in entries)
     smallest = min(count / entry.tokens for entry in entries for count in entry.entropy.counts if count)
     low = max(LEAST_POWER, math.floor(math.log10(smallest)))
-    y = Axis(
-        low, 0, tuple(map(float, range(low, 1))), "share of tokens, logarithmic", lambda power: f"{100 * 10**power:g} %"
-    )
+    y = Axis(low, 0, tuple(map(float, range(low, 1))), "tokens in %, logarithmic", lambda power: f"{100 * 10**power:g}")
     return [(entry.label, _entropy(entry, axis(0, high, "entropy, in nats"), y)) for entry in entries]
 
 
@@ -105,8 +103,8 @@ def _entropy(entry: Covariates, x: Axis, y: Axis) -> Markup:
             plot.bar(left, right, y.low, max(y.low, math.log10(number / entry.tokens)), "bar base")
         tip = f"{left:.1f} to {right:.1f} nats: {number:,} tokens, {percent(number / entry.tokens, 2)}"
         plot.bar(left, right, y.low, y.high, "hover", tip)
-    plot.rule(spread.mean, f"mean {spread.mean:.2f}")
-    return plot.render()
+    plot.rule(spread.mean, "mean")
+    return legend([("base", f"{entry.tokens:,} tokens · mean {spread.mean:.3f} · median {median:.3f}")]) + plot.render()
 
 
 def pass_rates(rates: PassRates, divided: bool) -> Markup:

@@ -9,7 +9,7 @@ from html_tree import parse
 from synthetic_stages import Shape, measured
 from test_study_page import FEW, METHOD, comparison
 
-from kubedistill_api.stage import RESULT_FILE, StageResult
+from kubedistill_api.stage import RESULT_FILE, ArmStages, CompareParams, StageResult
 from kubedistill_runtime.report import card, charts, covariates, page
 from kubedistill_runtime.report.gather import _covariates, gather
 from kubedistill_runtime.report.wording import covariates_caution
@@ -54,7 +54,12 @@ def test_a_study_has_the_measures_of_the_trainings_that_its_comparison_names(fin
     (train,) = [stage for stage in report.stages if stage.role == "train"]
     table = comparison(METHOD, FEW)
     compared = train.result.model_copy(update={"stage": "compare", "comparison": table})
-    parameters = {"arms": {"method": {"trains": ["train", "train"]}, "few": {"trains": ["gone"]}}}
+    arms = {
+        "method": ArmStages(curate="curate", trains=["train", "train"], evaluate="evaluate"),
+        "few": ArmStages(curate="curate", trains=["gone"], evaluate="evaluate"),
+    }
+    asked = CompareParams(arms=arms, order=["method", "few"], confidence=0.95)
+    parameters = asked.model_dump(mode="json", by_alias=True)
     report = replace(report, comparison=table, stages=(replace(train, result=compared, parameters=parameters),))
     (found,) = _covariates(context, report, {})
     assert (found.label, found.score) == ("method", METHOD.score)
@@ -96,6 +101,7 @@ def test_histograms_share_their_axes_and_tell_every_share(tmp_path):
         return [part.split("<")[0] for part in plot.split('class="tick"')[1:]]
 
     assert ticks(wide) == ticks(narrow)
+    assert f"4,000 tokens · mean {one.entropy.mean:.3f} · median" in wide
     assert 'class="bar base" x="0%" y="0%"' in narrow, "all of it reaches the top"
     assert 'class="bar base" x="0%" y="0%"' not in wide
 
