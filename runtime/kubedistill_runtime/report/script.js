@@ -62,10 +62,10 @@
 
   // Length of the whole words that both texts begin with.
   function beginning(one, other) {
-    if (one === other) return one.length;
     let at = 0;
     while (at < one.length && one[at] === other[at]) at++;
-    while (at > 0 && !/\s/.test(one[at - 1])) at--;
+    const ends = (text) => at === text.length || /\s/.test(text[at]);
+    while (at > 0 && !(ends(one) && ends(other)) && !/\s/.test(one[at - 1])) at--;
     return at;
   }
 
@@ -74,7 +74,7 @@
     const [one, other] = responses.map((r) => r.text);
     const same = beginning(one, other);
     const count = one.slice(0, same).split(/\s+/).filter(Boolean).length;
-    const said = one === other ? "Both are the same." : count ? `Both begin with the same ${count} words.` : "They differ from the first word on.";
+    const said = one === other ? "Both are the same." : count ? `Both begin with the same ${count} word${count === 1 ? "" : "s"}.` : "They differ from the first word on.";
     return [make("p", "why", said), ...responses.map((response) => {
       const text = make("pre", "", make("span", "same", response.text.slice(0, same)), response.text.slice(same));
       text.tabIndex = 0;

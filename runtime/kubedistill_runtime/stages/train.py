@@ -53,7 +53,8 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     )
     job_file = context.folder / JOB_FILE
     write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
-    context.progress(0, None, "steps", "loading the trainer", force=True)
+    measuring = ", measuring the corpus" if job.training.measure_corpus else ""
+    context.progress(0, None, "steps", f"loading the trainer{measuring}", force=True)
     _train(_command(context, job_file), lambda: _report(context, job))
     summary = json.loads(job.summary_path.read_text())
     return context.finish(
