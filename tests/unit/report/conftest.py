@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from synthetic_stages import Shape, build
 
+from kubedistill_api.graph import RUN_FIELDS
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
+from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.stages.context import StageContext
 
 Build = Callable[..., StageContext]
@@ -60,6 +62,16 @@ def probe() -> TeacherProbe:
     )
 
 
+def study() -> DistillationStudy:
+    spec = job().spec.model_dump(mode="json", by_alias=True, exclude=RUN_FIELDS)
+    return DistillationStudy.model_validate(
+        {
+            "metadata": {"name": "what-helps", "namespace": "team-a"},
+            "spec": {"job": spec, "ladder": ["right", "right-hard-diverse"], "seeds": [0, 1]},
+        }
+    )
+
+
 @pytest.fixture
 def a_job() -> DistillationJob:
     return job()
@@ -79,5 +91,13 @@ def finished_job(tmp_path: Path) -> Build:
 def finished_probe(tmp_path: Path) -> Build:
     def make(shape: Shape | None = None, *, only: set[str] | None = None) -> StageContext:
         return build(tmp_path / "storage", probe(), shape, only=only)
+
+    return make
+
+
+@pytest.fixture
+def finished_study(tmp_path: Path) -> Build:
+    def make(shape: Shape | None = None) -> StageContext:
+        return build(tmp_path / "storage", study(), shape)
 
     return make

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from html_tree import parse
 from synthetic_stages import Shape, measured
-from test_study_page import FEW, METHOD, comparison
 
-from kubedistill_api.stage import RESULT_FILE, ArmStages, CompareParams, StageResult
+from kubedistill_api.stage import RESULT_FILE, StageResult
 from kubedistill_runtime.report import card, charts, covariates, page
-from kubedistill_runtime.report.gather import _covariates, gather
+from kubedistill_runtime.report.gather import gather
 from kubedistill_runtime.report.wording import covariates_caution
 
 SMALL = Shape(questions=12, benchmark_questions=10, steps=12, length=60)
@@ -48,21 +47,23 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
     assert text.count("<figcaption>Tokens by entropy: ") == 2
 
 
-def test_a_study_has_the_measures_of_the_trainings_that_its_comparison_names(finished_job):
-    context = finished_job(SMALL)
+def test_a_studys_table_has_each_variant_beside_its_score_with_the_shift_over_its_trainings(finished_study):
+    context = finished_study(SMALL)
     report = gathered(context)
-    (train,) = [stage for stage in report.stages if stage.role == "train"]
-    table = comparison(METHOD, FEW)
-    compared = train.result.model_copy(update={"stage": "compare", "comparison": table})
-    arms = {
-        "method": ArmStages(curate="curate", trains=["train", "train"], evaluate="evaluate"),
-        "few": ArmStages(curate="curate", trains=["gone"], evaluate="evaluate"),
-    }
-    asked = CompareParams(arms=arms, order=["method", "few"], confidence=0.95)
-    parameters = asked.model_dump(mode="json", by_alias=True)
-    report = replace(report, comparison=table, stages=(replace(train, result=compared, parameters=parameters),))
-    (found,) = _covariates(context, report, {})
-    assert (found.label, found.score) == ("method", METHOD.score)
+    assert sorted((c.label, c.score) for c in report.covariates) == sorted(
+        (arm.arm, arm.score) for arm in report.comparison.arms
+    )
+    assert report.covariates[0].score >= report.covariates[1].score
+    right = next(c for c in report.covariates if c.label == "right")
+    shifts = [
+        json.loads(context.artifact(f"train-right-s{n}", "covariates").read_bytes())["shift"]["distance"]
+        for n in (1, 2)
+    ]
+    assert right.shift == pytest.approx(np.mean(shifts))
+    text = page.render(report)
+    assert parse(text).problems == []
+    assert "With 2 variants no correlation with the scores is claimed here" in text
+    assert "<figcaption>Tokens by entropy: right-hard-diverse" in text
 
 
 def test_a_training_of_an_earlier_version_leaves_no_section(finished_job):
