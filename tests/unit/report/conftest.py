@@ -42,7 +42,7 @@ def job(**evaluation: Any) -> DistillationJob:
     )
 
 
-def probe() -> TeacherProbe:
+def probe(**procedure: Any) -> TeacherProbe:
     return TeacherProbe.model_validate(
         {
             "metadata": {"name": "which-teacher", "namespace": "team-a"},
@@ -53,6 +53,7 @@ def probe() -> TeacherProbe:
                 ],
                 "questions": [{"uri": "embedded://questions/train.jsonl"}],
                 "student": {"uri": "embedded://models/student"},
+                "procedure": procedure,
                 "evaluation": {
                     "samples": 8,
                     "benchmarks": [{"name": "math-tiny", "uri": "embedded://questions/benchmark.jsonl"}],
@@ -89,8 +90,8 @@ def finished_job(tmp_path: Path) -> Build:
 
 @pytest.fixture
 def finished_probe(tmp_path: Path) -> Build:
-    def make(shape: Shape | None = None, *, only: set[str] | None = None) -> StageContext:
-        return build(tmp_path / "storage", probe(), shape, only=only)
+    def make(shape: Shape | None = None, *, only: set[str] | None = None, **procedure: Any) -> StageContext:
+        return build(tmp_path / "storage", probe(**procedure), shape, only=only)
 
     return make
 

@@ -47,6 +47,17 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
     assert text.count("<figcaption>Tokens by entropy: ") == 2
 
 
+def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_shifts(finished_probe):
+    context = finished_probe(SMALL, seeds=[0, 1])
+    found = {c.label: c for c in gathered(context).covariates}
+    assert set(found) == {"careless", "terse"}
+    shifts = [
+        json.loads(context.artifact(f"train-terse-s{n}", "covariates").read_bytes())["shift"]["distance"]
+        for n in (1, 2)
+    ]
+    assert found["terse"].shift == pytest.approx(np.mean(shifts))
+
+
 def test_a_studys_table_has_each_variant_beside_its_score_with_the_shift_over_its_trainings(finished_study):
     context = finished_study(SMALL)
     report = gathered(context)
