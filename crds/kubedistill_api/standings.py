@@ -113,7 +113,7 @@ def _standing(
     if known is None and "score" not in update:
         return None
     done = [by_name[name] for name in names if name in by_name and by_name[name].state == "Succeeded"]
-    update |= _of_the_teacher(done)
+    update |= _of_the_teacher(done) | _of_the_corpus(done)
     update["usage"] = _sum([stage.usage for stage in done if stage.usage])
     return Standing.model_validate((known.model_dump() if known else {"candidate": candidate}) | update)
 
@@ -128,6 +128,13 @@ def _of_the_teacher(done: list[StageStatus]) -> dict[str, object]:
     if isinstance(tokens, int | float):
         update["trace_tokens"] = tokens
     return update
+
+
+def _of_the_corpus(done: list[StageStatus]) -> dict[str, object]:
+    """What its newest training says of its corpus."""
+    metrics = next((stage.metrics for stage in reversed(done) if stage.kind == "train"), {})
+    found = {name: metrics.get(name) for name in ("corpus_entropy", "corpus_nll")}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _sum(usages: list[Usage]) -> Usage:

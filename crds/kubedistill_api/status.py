@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, later
 from kubedistill_api.comparison import Comparison
 from kubedistill_api.decision import Decision, Outcome
 
@@ -194,6 +194,10 @@ class Standing(Model):
     """Share of the teacher's own traces that were verified."""
     trace_tokens: float | None = None
     """Mean length of its traces in tokens."""
+    corpus_entropy: float | None = later(None)
+    """Mean entropy, in nats, of the untrained student's distribution at each response token of its last corpus."""
+    corpus_nll: float | None = later(None)
+    """Mean negative log-likelihood of those tokens to the untrained student, in nats."""
     usage: Usage = Usage()
     """What its stages cost, whoever paid for them; work that several candidates share is left out."""
 

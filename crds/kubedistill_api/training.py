@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubedistill_api.base import Model, Rule
+from kubedistill_api.base import Model, Rule, later
 
 MICRO_BATCH_TOKENS_MIN = 4096
 """Below this many tokens a forward pass costs more in launches than in arithmetic, so short contexts share one."""
@@ -85,6 +85,10 @@ class TrainingSpec(Model):
     """Optimiser steps between two checkpoints. Default 50."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept. Default 2."""
+    measure_corpus: bool = later(True)
+    """Measure, before the first step, how likely the corpus is to the student (negative log-likelihood and entropy of
+    each response token), and after the last, how far its hidden states moved. Default true: it costs about one forward
+    pass over the corpus, and changes nothing in the training."""
 
     rules: ClassVar = (
         Rule(

@@ -103,7 +103,19 @@ def score_table(status: JobStatus) -> Table:
 def standings_table(status: JobStatus) -> Table:
     """A probe's candidates, the best first, in percent with their intervals."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("candidate", ">student", ">behind", ">gain", ">own", ">tokens/trace", ">tokens", ">GPU h", ""):
+    for heading in (
+        "candidate",
+        ">student",
+        ">behind",
+        ">gain",
+        ">own",
+        ">tokens/trace",
+        ">entropy",
+        ">NLL",
+        ">tokens",
+        ">GPU h",
+        "",
+    ):
         table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)
     for standing in status.standings:
         drawn = standing.usage.completion_tokens + standing.usage.training_tokens
@@ -114,6 +126,8 @@ def standings_table(status: JobStatus) -> Table:
             "" if standing.delta is None else f"{100 * standing.delta:+.1f}",
             "" if standing.teacher_accuracy is None else f"{100 * standing.teacher_accuracy:.1f}",
             "" if standing.trace_tokens is None else f"{standing.trace_tokens:.0f}",
+            "" if standing.corpus_entropy is None else f"{standing.corpus_entropy:.3f}",
+            "" if standing.corpus_nll is None else f"{standing.corpus_nll:.3f}",
             f"{drawn:,}" if drawn else "",
             f"{standing.usage.gpu_seconds / 3600:.2f}" if standing.usage.gpu_seconds else "",
             _place(standing, status),

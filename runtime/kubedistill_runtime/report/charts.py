@@ -1,5 +1,6 @@
 """The plots of the report."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +9,15 @@ from markupsafe import Markup
 
 from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_api.status import Score, ScoreDelta
-from kubedistill_runtime.report.contents import Benchmark, Fate, Ints, PassRates, Training
+from kubedistill_runtime.report.contents import Benchmark, Covariates, Fate, Ints, PassRates, Training
 from kubedistill_runtime.report.svg import Axis, Plot, axis
 from kubedistill_runtime.report.wording import compact, count, finding, interval, percent, points
 
 BINS = 36
 MAX_HOVER_BANDS = 120
 MAX_POINTS = 600
+LEAST_POWER = -6
+"""Smaller shares than this power of ten are not told apart."""
 LINE_STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
 
 
@@ -70,6 +73,38 @@ def _draw(plot: Plot, series: Series, edges: Ints, heights: Ints, *, outlined: b
     for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
         if height:
             plot.bar(left, right, 0, height, f"bar {series.style}")
+
+
+def entropies(entries: Sequence[Covariates]) -> list[tuple[str, Markup]]:
+    """Per corpus its label, and how many of its tokens have which entropy under the student, all on the same axes.
+
+    Shares are on a logarithmic scale: most tokens of a trace follow from those before, and would hide the others.
+    """
+    high = max(entry.entropy.width * len(entry.entropy.counts) for entry in entries)
+    smallest = min(count / entry.tokens for entry in entries for count in entry.entropy.counts if count)
+    low = max(LEAST_POWER, math.floor(math.log10(smallest)))
+    y = Axis(low, 0, tuple(map(float, range(low, 1))), "tokens in %, logarithmic", lambda power: f"{100 * 10**power:g}")
+    return [(entry.label, _entropy(entry, axis(0, high, "entropy, in nats"), y)) for entry in entries]
+
+
+def _entropy(entry: Covariates, x: Axis, y: Axis) -> Markup:
+    spread = entry.entropy
+    median = spread.quantiles[50]
+    plot = Plot(
+        x,
+        y,
+        height=180,
+        title=f"Histogram of the entropy of {entry.tokens:,} tokens{' of ' if entry.label else ''}{entry.label}: "
+        f"mean {spread.mean:.3f}, median {median:.3f} nats.",
+    )
+    for at, number in enumerate(spread.counts):
+        left, right = at * spread.width, (at + 1) * spread.width
+        if number:
+            plot.bar(left, right, y.low, max(y.low, math.log10(number / entry.tokens)), "bar base")
+        tip = f"{left:.1f} to {right:.1f} nats: {number:,} tokens, {percent(number / entry.tokens, 2)}"
+        plot.bar(left, right, y.low, y.high, "hover", tip)
+    plot.rule(spread.mean, "mean")
+    return legend([("base", f"{entry.tokens:,} tokens · mean {spread.mean:.3f} · median {median:.3f}")]) + plot.render()
 
 
 def pass_rates(rates: PassRates, divided: bool) -> Markup:

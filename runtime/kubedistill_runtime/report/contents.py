@@ -105,6 +105,40 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How a figure is spread over the response tokens of a corpus, in nats."""
+
+    mean: float
+    std: float
+    quantiles: dict[int, float]
+    """By per cent."""
+    width: float
+    """Of a bin of the histogram, which begins at 0."""
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """What a corpus is to the student before training, and how far training moved the student."""
+
+    label: str
+    """The candidate or the variant; empty for a job."""
+    score: float | None
+    """Of the students made of it, between 0 and 1."""
+    traces: int
+    tokens: int
+    """Response tokens that were measured."""
+    mean_tokens: float
+    """Of a response."""
+    nll: Spread
+    """Negative log-likelihood of each token."""
+    entropy: Spread
+    """Of the student's distribution at each token's place."""
+    shift: float
+    """Of the hidden states, along the two main axes of the base's."""
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """One benchmark, before and after."""
 
@@ -230,6 +264,8 @@ class Report:
     """A study's table."""
     copied: tuple[Copied, ...] = ()
     """What is published of the models."""
+    covariates: tuple[Covariates, ...] = ()
+    """Of each candidate's last corpus, of each variant's, or of the job's; the highest score first."""
 
     @property
     def placed(self) -> dict[str, tuple[RoundScore, Decision]]:

@@ -3,15 +3,17 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kubedistill_api.stage import SPEC_FILE, StageSpec
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.data.storage import working_folder
-from kubedistill_runtime.report import excerpts, tables
+from kubedistill_runtime.report import covariates, excerpts, tables
 from kubedistill_runtime.report.contents import (
     Benchmark,
+    Covariates,
     Excerpts,
     Fate,
     Funnel,
@@ -49,7 +51,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
     spec = spec.get("job", spec)  # of a study
     names = {"TeacherProbe": _track_names(context, spec), "DistillationStudy": []}.get(kind, [""])
     tracks = tuple(_track(context, stages, track, spec) for track in names)
-    return Report(
+    report = Report(
         kind=kind,
         namespace=namespace,
         name=name,
@@ -69,6 +71,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         copied=published(spec),
         comparison=next((s.result.comparison for s in stages if s.result.comparison), None),
     )
+    return replace(report, covariates=_covariates(context, report, spec))
 
 
 def _parameters(uri: str) -> dict[str, Any] | None:
@@ -184,6 +187,32 @@ def _training(path: Path | None) -> Training | None:
         return None
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     return Training(tuple(rows)) if rows else None
+
+
+def _covariates(context: StageContext, report: Report, spec: dict[str, Any]) -> tuple[Covariates, ...]:
+    """What was measured of each corpus; nothing where an earlier version trained, or the manifest asks for none."""
+
+    def of(label: str, score: float | None, trains: list[str]) -> Covariates | None:
+        files = [path for train in trains if (path := _artifact(context, train, "covariates"))]
+        return covariates.read(label, score, files)
+
+    if report.comparison:
+        compare = next((s.parameters for s in report.stages if s.result.comparison), None) or {}
+        trains = {name: stages["trains"] for name, stages in compare.get("arms", {}).items()}
+        return covariates.by_score([of(arm.arm, arm.score, trains.get(arm.arm, [])) for arm in report.comparison.arms])
+    found = []
+    for track in report.tracks:
+        score = report.placed[track.name][0].score if track.name in report.placed else None
+        found.append(of(track.name, score, _seeds(_role(context, "train", track.name, spec), spec)))
+    return covariates.by_score(found)
+
+
+def _seeds(train: str, spec: dict[str, Any]) -> list[str]:
+    """The trainings on one corpus, given the first."""
+    seeds = (spec.get("procedure") or {}).get("seeds") or []
+    if len(seeds) < 2 or not train:
+        return [train]
+    return [f"{train.removesuffix('-s1')}-s{number}" for number in range(1, len(seeds) + 1)]
 
 
 def _benchmarks(context: StageContext, evaluate: str, content: dict[str, Any]) -> tuple[Benchmark, ...]:

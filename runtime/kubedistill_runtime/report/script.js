@@ -31,7 +31,7 @@
     return into;
   }
 
-  function responseCard(response, words) {
+  function responseHead(response) {
     const verdict = response.correct ? ["good", "right"] : response.method === "none" ? ["", "no verdict"] : ["bad", "wrong"];
     const head = make("header", "", make("b", "", response.who || `#${response.index}`));
     head.append(make("span", `chip ${verdict[0]}`, verdict[1]));
@@ -39,7 +39,11 @@
     if (response.kept === true) head.append(make("span", "chip good", "kept"));
     if (response.kept === false) head.append(make("span", "chip", `dropped: ${response.reason.replaceAll("_", " ")}`));
     head.append(make("span", "tokens", `${response.tokens.toLocaleString("en")} tokens`));
-    const card = make("article", response.kept ? "response kept" : "response", head);
+    return head;
+  }
+
+  function responseCard(response, words) {
+    const card = make("article", response.kept ? "response kept" : "response", responseHead(response));
     const method = response.method && response.method !== "none" && !response.note.includes(response.method) && `judged by ${response.method}`;
     const why = [response.note, response.error, method].filter(Boolean);
     if (why.length) card.append(make("p", "why", why.join(" · ")));
@@ -54,6 +58,55 @@
       if (text) card.append(body);
     }
     return card;
+  }
+
+  // Length of the whole words that both texts begin with.
+  function beginning(one, other) {
+    let at = 0;
+    while (at < one.length && one[at] === other[at]) at++;
+    const ends = (text) => at === text.length || /\s/.test(text[at]);
+    while (at > 0 && !(ends(one) && ends(other)) && !/\s/.test(one[at - 1])) at--;
+    return at;
+  }
+
+  // Two responses in full beside each other, or below where there is no room; what both begin with is faint.
+  function comparison(responses) {
+    const [one, other] = responses.map((r) => r.text);
+    const same = beginning(one, other);
+    const count = one.slice(0, same).split(/\s+/).filter(Boolean).length;
+    const said = one === other ? "Both are the same." : count ? `Both begin with the same ${count} word${count === 1 ? "" : "s"}.` : "They differ from the first word on.";
+    return [make("p", "why", said), ...responses.map((response) => {
+      const text = make("pre", "", make("span", "same", response.text.slice(0, same)), response.text.slice(same));
+      text.tabIndex = 0;
+      text.dir = "auto";
+      return make("article", response.kept ? "response kept" : "response", responseHead(response), text);
+    })];
+  }
+
+  // The cards of an entry's responses, each with a button that takes it into the comparison: the last two are shown.
+  function responseCards(entry, words) {
+    const cards = entry.responses.map((response) => responseCard(response, words));
+    const pair = make("div", "comparison");
+    pair.hidden = true;
+    pair.setAttribute("aria-live", "polite");
+    if (cards.length < 2) return [cards, pair];
+    let chosen = [];
+    const buttons = cards.map((card, at) => {
+      const button = make("button", "compare", "compare");
+      button.type = "button";
+      button.addEventListener("click", () => {
+        chosen = chosen.includes(at) ? chosen.filter((other) => other !== at) : [...chosen, at].slice(-2);
+        buttons.forEach((other, i) => other.setAttribute("aria-pressed", String(chosen.includes(i))));
+        pair.hidden = chosen.length < 2;
+        if (pair.hidden) return;
+        pair.replaceChildren(...comparison(chosen.map((i) => entry.responses[i])));
+        pair.scrollIntoView({block: "nearest"});
+      });
+      button.setAttribute("aria-pressed", "false");
+      card.firstElementChild.append(button);
+      return button;
+    });
+    return [cards, pair];
   }
 
   function summaryChips(entry) {
@@ -81,7 +134,8 @@
       if (entry.gold) about.append("Gold answer: ", make("b", "", entry.gold), " · ");
       about.append(CHANGE[entry.note] || entry.note || "", entry.note ? " · " : "", make("code", "", entry.id));
       const style = "passRate" in entry.facts ? "responses" : "responses narrow";
-      card.append(about, make("div", style, ...entry.responses.map((r) => responseCard(r, words))));
+      const [cards, pair] = responseCards(entry, words);
+      card.append(about, pair, make("div", style, ...cards));
     });
     return card;
   }

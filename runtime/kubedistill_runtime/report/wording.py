@@ -221,3 +221,20 @@ def caution(benchmarks: Sequence[Benchmark]) -> str:
     if len(benchmarks) > 1:
         text += f" With {len(benchmarks)} benchmarks side by side, one may exclude 0 by chance."
     return text
+
+
+def covariates_caution(report: Report) -> str:
+    """What the measures of corpora do not say."""
+    number = len(report.covariates)
+    text = (
+        "In the DED paper (arXiv 2508.09883) two teachers were compared in this way, and the one whose corpus had the "
+        "lower entropy made the better student. Two are no rule (n = 2), and under which model it measured is not "
+        "clear. "
+    )
+    if number < 2:
+        return text + "The figures of one corpus predict nothing; they are here to be compared with other corpora."
+    of = "candidates" if report.is_probe else "variants"
+    return (
+        f"{text}With {number} {of} no correlation with the scores is claimed here either: the figures describe how the "
+        "corpora differ, and the scores decide."
+    )

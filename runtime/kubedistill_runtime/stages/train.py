@@ -39,7 +39,8 @@ TRAINER_GRACE_S = 8.0
 
 
 def run(context: StageContext, params: TrainParams) -> StageResult:
-    """Leaves model/ and metrics.jsonl. Continues from the newest checkpoint in the stage's folder, if there is one."""
+    """Leaves model/, metrics.jsonl and covariates.json. Continues from the newest checkpoint in the stage's folder, if
+    there is one."""
     student = Path(model_path(params.model))
     context.progress(0, None, "steps", "encoding the corpus", force=True)
     corpus, as_drawn = _encode(context, params, student)
@@ -52,11 +53,13 @@ def run(context: StageContext, params: TrainParams) -> StageResult:
     )
     job_file = context.folder / JOB_FILE
     write_atomically(job_file, job.model_dump_json(by_alias=True, indent=1).encode())
-    context.progress(0, None, "steps", "loading the trainer", force=True)
+    measuring = ", measuring the corpus" if job.training.measure_corpus else ""
+    context.progress(0, None, "steps", f"loading the trainer{measuring}", force=True)
     _train(_command(context, job_file), lambda: _report(context, job))
     summary = json.loads(job.summary_path.read_text())
     return context.finish(
-        {"model": job.model_dir, "metrics": job.metrics_path},
+        {"model": job.model_dir, "metrics": job.metrics_path}
+        | ({"covariates": job.covariates_path} if job.training.measure_corpus and job.covariates_path.exists() else {}),
         metrics={
             "responses_as_drawn": as_drawn,
             **{k: v for k, v in summary.items() if isinstance(v, int | float | str)},

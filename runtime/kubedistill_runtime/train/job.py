@@ -9,7 +9,13 @@ from pydantic.alias_generators import to_camel
 from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.errors import BadInput
 
-WITHOUT_EFFECT_ON_RESULT = {"checkpoint_every_steps", "keep_checkpoints", "micro_batch_tokens", "loss_chunk_tokens"}
+WITHOUT_EFFECT_ON_RESULT = {
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "micro_batch_tokens",
+    "loss_chunk_tokens",
+    "measure_corpus",
+}
 """Fields of a TrainingSpec that may differ between a run and the run that takes it up again."""
 
 
@@ -53,6 +59,16 @@ class TrainJob(BaseModel):
     def model_dir(self) -> Path:
         """The exported student."""
         return self.output_dir / "model"
+
+    @property
+    def base_measures_path(self) -> Path:
+        """What was measured before the first step; the first rank writes it once."""
+        return self.output_dir / "base-measures.npz"
+
+    @property
+    def covariates_path(self) -> Path:
+        """What the corpus is to the student, and how far training moved it; see `covariates`."""
+        return self.output_dir / "covariates.json"
 
     @property
     def summary_path(self) -> Path:

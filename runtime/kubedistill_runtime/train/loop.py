@@ -12,6 +12,7 @@ import torch.distributed as dist
 from kubedistill_runtime.train.attention import Kernel, choose_kernel
 from kubedistill_runtime.train.batch import collate
 from kubedistill_runtime.train.checkpoint import Checkpointer
+from kubedistill_runtime.train.covariates import Covariates
 from kubedistill_runtime.train.dataset import Dataset, load_dataset
 from kubedistill_runtime.train.export import export_dtype, export_model
 from kubedistill_runtime.train.job import TrainJob
@@ -144,6 +145,10 @@ class Trainer:
             "seconds": seconds,
         }
 
+    def covariates(self) -> Covariates:
+        """Measures this trainer's student on its corpus."""
+        return Covariates(self.job, self.world, self.objective, self.dataset, self.plan, self.kernel)
+
     def export(self) -> None:
         """Writes the student as it is now to the job's `model/`."""
         job = self.job
@@ -160,7 +165,8 @@ class Trainer:
 def train(job: TrainJob, world: World) -> dict[str, Any]:
     """Trains to the end, taking up the newest checkpoint if there is one, and exports the student.
 
-    Each step leaves a row in `metrics.jsonl`. Returns the summary, also in `summary.json`; where that is already there,
+    Each step leaves a row in `metrics.jsonl`; what the corpus is to the student is measured before the first and after
+    the last (`covariates`). Returns the summary, also in `summary.json`; where that is already there,
     the run is done and nothing else happens.
     """
     if job.summary_path.exists():
@@ -177,7 +183,10 @@ def train(job: TrainJob, world: World) -> dict[str, Any]:
         identity=job.identity(),
         before_commit=lambda: metrics.sync() if metrics else None,
     )
+    covariates = trainer.covariates() if spec.measure_corpus else None
     resumed = checkpoints.latest()
+    if covariates:
+        covariates.before()  # before a checkpoint is loaded: it holds a student that has learnt
     if resumed:
         checkpoints.load(resumed)
     metrics = MetricsFile(job.metrics_path, resumed) if world.is_first else None
@@ -190,9 +199,10 @@ def train(job: TrainJob, world: World) -> dict[str, Any]:
         checkpoints.poll()
         if (step + 1) % spec.checkpoint_every_steps == 0 or step + 1 == trainer.total:
             checkpoints.save(step + 1)
+    measured = covariates.after() if covariates else {}
     trainer.export()
     checkpoints.wait()
-    summary = _summary(trainer, rows, resumed, time.perf_counter() - started)
+    summary = _summary(trainer, rows, resumed, time.perf_counter() - started) | measured
     if metrics:
         metrics.close()
         temporary = job.summary_path.with_name(job.summary_path.name + ".tmp")

@@ -29,6 +29,13 @@ class Head:
         divisor = getattr(config, "logits_scaling", None) or 1.0
         return cls(float(multiplier) / float(divisor), float(getattr(config, "final_logit_softcapping", None) or 0.0))
 
+    def __call__(self, logits: Tensor) -> Tensor:
+        """The final logits, in fp32."""
+        z = logits.float()
+        if self.multiplier != 1.0:
+            z = z * self.multiplier
+        return self.softcap * torch.tanh(z / self.softcap) if self.softcap else z
+
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """`scale` times the summed cross entropy; see `chunked_cross_entropy`."""
@@ -127,6 +134,28 @@ def chunked_cross_entropy(
         # A number that differs from step to step would be compiled in, again at each step.
         scale = hidden_VE.new_full((), scale, dtype=torch.float32)
     return ChunkedCrossEntropy.apply(hidden_VE, weight_WE, bias_W, target_V, scale, chunk, head, kernel)
+
+
+def token_measures(
+    hidden_VE: Tensor,
+    weight_WE: Tensor,
+    target_V: Tensor,
+    *,
+    chunk: int,
+    bias_W: Tensor | None = None,
+    head: Head = Head(),
+) -> Tensor:
+    """(2, V) fp32, in nats: negative log-likelihood of each target, and entropy of the model's distribution at its
+    place. Without gradients; logits exist for one chunk at a time."""
+    out_2V = torch.empty((2, len(target_V)), dtype=torch.float32, device=hidden_VE.device)
+    for start in range(0, len(target_V), chunk):
+        rows = slice(start, start + chunk)
+        log_p_CW = torch.log_softmax(head(torch.nn.functional.linear(hidden_VE[rows], weight_WE, bias_W)), -1)
+        out_2V[0, rows] = -log_p_CW.gather(1, target_V[rows, None])[:, 0]
+        p_CW = log_p_CW.exp()
+        # A token that a model rules out has log 0, and 0 log 0 is 0.
+        out_2V[1, rows] = -torch.linalg.vecdot(p_CW, log_p_CW.clamp_(min=torch.finfo(torch.float32).min))
+    return out_2V
 
 
 @cache

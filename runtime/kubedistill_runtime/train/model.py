@@ -4,6 +4,7 @@ Shapes: T packed tokens, V positions with loss, E hidden size.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.train.attention import NAME, Documents, register
-from kubedistill_runtime.train.loss import Head, chunked_cross_entropy
+from kubedistill_runtime.train.loss import Head, chunked_cross_entropy, token_measures
 
 PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose tokens see each other through attention alone. A state-space layer would leak between documents."""
@@ -159,3 +160,28 @@ class Objective(nn.Module):
             use_cache=False,
             documents=batch.documents,
         ).last_hidden_state[0]
+
+    def measures(self, batch: MicroBatch) -> Tensor:
+        """(2, V) fp32: negative log-likelihood and entropy of the response tokens; see `token_measures`."""
+        hidden_TE = self.hidden(batch)
+        out = self.model.get_output_embeddings()
+        hidden_VE = hidden_TE.index_select(0, batch.sources)
+        return token_measures(hidden_VE, out.weight, batch.targets, chunk=self.chunk, bias_W=out.bias, head=self.head)
+
+    def states(self, batch: MicroBatch, lengths: Sequence[int]) -> Tensor:
+        """(layers, D, E) fp32: what each decoder layer gives, averaged over the tokens of each of the first D
+        documents, which are of these lengths."""
+        means: list[Tensor] = []
+
+        def keep(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+            hidden_TE = (output[0] if isinstance(output, tuple) else output).squeeze(0)
+            parts = hidden_TE[: sum(lengths)].split(list(lengths)) if lengths else ()
+            means.append(torch.stack([p.float().mean(0) for p in parts]) if parts else hidden_TE[:0].float())
+
+        handles = [layer.register_forward_hook(keep) for layer in decoder_layers(self.model)]
+        try:
+            self.hidden(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.stack(means)

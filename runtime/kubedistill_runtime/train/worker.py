@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.errors import BadInput, TryAgain
 
 EXIT_BAD_INPUT = 65
 EXIT_TRY_AGAIN = 75
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 def main(argv: list[str] | None = None) -> int:
     """Trains the job of the one argument. Returns 0; 65 after one line on stderr where the input is wrong; 75 after one
-    where another process of the training went away."""
+    where another process of the training went away, or a disk is full."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         print("usage: python -m kubedistill_runtime.train.worker JOB.json", file=sys.stderr)
@@ -61,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"bad input: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except TryAgain as error:
+        print(f"try again: {error}", file=sys.stderr)
+        return EXIT_TRY_AGAIN
     return 0
 
 

@@ -146,10 +146,13 @@ def test_standings_tell_the_cost_and_the_teachers_own_accuracy() -> None:
         node = cluster.graph[f"sample-{name}"]
         result = result_of(cluster.graph, node.name, START, traces=traces, verified=40, mean_response_tokens=33.5)
         cluster.results[node.digest] = result.model_copy(update={"usage": Usage(completion_tokens=7 * traces)})
+    measured = result_of(cluster.graph, "train-a", START, corpus_entropy=0.5, corpus_nll=0.7)
+    cluster.results[measured.digest] = measured
     run(cluster, decide=decision("clear", {"a": 0.9, "b": 0.4, "c": 0.1}, ["a"]))
     by_name = {standing.candidate: standing for standing in cluster.status.standings}
     assert [by_name[c].teacher_accuracy for c in "abc"] == [0.4, 0.8, None]
     assert by_name["a"].trace_tokens == 33.5
+    assert (by_name["a"].corpus_entropy, by_name["a"].corpus_nll, by_name["b"].corpus_nll) == (0.5, 0.7, None)
     assert by_name["b"].usage == Usage(gpu_seconds=3, completion_tokens=350)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from synthetic_stages import Shape, build
 
+from kubedistill_api.graph import RUN_FIELDS
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
+from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.stages.context import StageContext
 
 Build = Callable[..., StageContext]
@@ -40,7 +42,7 @@ def job(**evaluation: Any) -> DistillationJob:
     )
 
 
-def probe() -> TeacherProbe:
+def probe(**procedure: Any) -> TeacherProbe:
     return TeacherProbe.model_validate(
         {
             "metadata": {"name": "which-teacher", "namespace": "team-a"},
@@ -51,11 +53,22 @@ def probe() -> TeacherProbe:
                 ],
                 "questions": [{"uri": "embedded://questions/train.jsonl"}],
                 "student": {"uri": "embedded://models/student"},
+                "procedure": procedure,
                 "evaluation": {
                     "samples": 8,
                     "benchmarks": [{"name": "math-tiny", "uri": "embedded://questions/benchmark.jsonl"}],
                 },
             },
+        }
+    )
+
+
+def study() -> DistillationStudy:
+    spec = job().spec.model_dump(mode="json", by_alias=True, exclude=RUN_FIELDS)
+    return DistillationStudy.model_validate(
+        {
+            "metadata": {"name": "what-helps", "namespace": "team-a"},
+            "spec": {"job": spec, "ladder": ["right", "right-hard-diverse"], "seeds": [0, 1]},
         }
     )
 
@@ -77,7 +90,15 @@ def finished_job(tmp_path: Path) -> Build:
 
 @pytest.fixture
 def finished_probe(tmp_path: Path) -> Build:
-    def make(shape: Shape | None = None, *, only: set[str] | None = None) -> StageContext:
-        return build(tmp_path / "storage", probe(), shape, only=only)
+    def make(shape: Shape | None = None, *, only: set[str] | None = None, **procedure: Any) -> StageContext:
+        return build(tmp_path / "storage", probe(**procedure), shape, only=only)
+
+    return make
+
+
+@pytest.fixture
+def finished_study(tmp_path: Path) -> Build:
+    def make(shape: Shape | None = None) -> StageContext:
+        return build(tmp_path / "storage", study(), shape)
 
     return make

@@ -20,8 +20,10 @@ from kubedistill_api.status import Artifact, Usage
 from kubedistill_runtime.data.storage import digest, size
 from kubedistill_runtime.evaluate.results import answers_of
 from kubedistill_runtime.evaluate.scores import score
-from kubedistill_runtime.stages import decide
+from kubedistill_runtime.stages import compare, decide
 from kubedistill_runtime.stages.context import StageContext
+from kubedistill_runtime.stages.evaluate import of_student
+from kubedistill_runtime.train.distribution import Distribution
 
 START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
 SECONDS = {"prepare": 3.1, "sample": 2914.0, "baseline": 1712.0, "curate": 41.5, "train": 5230.0, "evaluate": 1604.0}
@@ -70,6 +72,19 @@ def reasoning(tokens: int, right: bool) -> str:
     return "<think>\n" + "\n".join(lines) + f"\n</think>\n\nThe answer is \\boxed{{{answer}}}."
 
 
+def measured(rng: np.random.Generator) -> dict[str, Any]:
+    """What a training says of its corpus."""
+    found = {}
+    for name, scale in (("nll", 0.6), ("entropy", 0.5)):
+        spread = Distribution()
+        spread.add(rng.exponential(scale, 4000) * (rng.random(4000) < 0.6))
+        found[name] = spread.to_json()
+    layers = rng.normal(size=(4, 2))
+    distance = float(np.linalg.norm(layers.mean(0)))
+    shift = {"distance": distance, "layers": layers.tolist(), "prompts": 100, "tokens": 128}
+    return {"traces": 190, "tokens": 4000, "meanTokens": 4000 / 190, **found, "shift": shift}
+
+
 def build(root: Path, resource: Resource, shape: Shape | None = None, *, only: set[str] | None = None) -> StageContext:
     """Leaves every stage before the report below `root`, and gives the report's context.
 
@@ -103,8 +118,8 @@ class _Builder:
         folder.mkdir(parents=True)
         spec = self.graph.stage_spec(node.name, str(self.root), RuntimeSpec())
         (folder / "spec.json").write_text(spec.model_dump_json(by_alias=True))
-        if node.kind == "decide":
-            self._decide(node, spec, folder)
+        if node.kind in ("decide", "compare"):
+            self._compared(node, spec, folder)
             return
         outputs, metrics, usage = getattr(self, f"_{node.kind}")(node, folder)
         seconds = SECONDS[node.kind]
@@ -116,7 +131,7 @@ class _Builder:
             inputs={role: self.results[need].outputs for role, need in node.needs.items() if need in self.results},
             outputs={
                 name: Artifact(
-                    uri=path.name,
+                    uri=str(path.relative_to(folder)),
                     digest=digest(path),
                     bytes=size(path),
                     rows=pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None,
@@ -348,15 +363,32 @@ class _Builder:
         model = folder / "model"
         model.mkdir()
         (model / "model.safetensors").write_bytes(b"weights")
+        covariates = folder / "covariates.json"
+        covariates.write_text(json.dumps(measured(rng)))
         figures = {"steps": steps, "last_loss": rows[-1]["loss"], "examples": 190}
-        return {"model": model, "metrics": metrics}, figures, Usage(training_tokens=48 * 420 * steps)
+        return (
+            {"model": model, "metrics": metrics, "covariates": covariates},
+            figures,
+            Usage(training_tokens=48 * 420 * steps),
+        )
 
     def _evaluate(self, node: Node, folder: Path) -> tuple[dict[str, Path], dict[str, Any], Usage]:
-        lift = LIFT[node.name.removeprefix("evaluate").removeprefix("-")]
+        if not node.params.students:
+            return self._scored(node, folder, node.name.removeprefix("evaluate").removeprefix("-"))
+        outputs, tokens = {}, 0
+        for student in node.params.students:
+            (folder / student).mkdir()
+            made, _, usage = self._scored(node, folder / student, student)
+            outputs |= {of_student(name, student): path for name, path in made.items()}
+            tokens += usage.completion_tokens
+        return outputs, {}, Usage(completion_tokens=tokens)
+
+    def _scored(self, node: Node, folder: Path, name: str) -> tuple[dict[str, Path], dict[str, Any], Usage]:
+        lift = LIFT.get(name, 0.1 + len(name) % 5 / 10)
         rates = self.benchmark_rates
         rates = rates + lift * (1 - rates) if lift > 0 else rates * (1 + lift)
         samples = node.params.evaluation.samples
-        results = _write(folder / "results.parquet", self._answers(rates, samples, 1.1, 12 + len(node.name)))
+        results = _write(folder / "results.parquet", self._answers(rates, samples, 1.1, 12 + len(name)))
         base = None
         if "baseline" in self.results:
             base = answers_of(pq.read_table(self._folder("baseline") / "results.parquet"), samples)
@@ -366,10 +398,10 @@ class _Builder:
         tokens = sum(pq.read_table(results)["response_tokens"].to_pylist())
         return {"results": results, "scores": scores}, scored.metrics(), Usage(completion_tokens=tokens)
 
-    def _decide(self, node: Node, spec: StageSpec, folder: Path) -> None:
+    def _compared(self, node: Node, spec: StageSpec, folder: Path) -> None:
         """The real stage, at a time of its own."""
         started, self.clock = self.clock, self.clock + timedelta(seconds=1)
-        result = decide.run(StageContext(spec), node.params)
+        result = {"decide": decide, "compare": compare}[node.kind].run(StageContext(spec), node.params)
         result = result.model_copy(
             update={"started": started, "finished": self.clock, "usage": Usage(), "versions": {}}
         )

@@ -49,6 +49,7 @@ def test_a_job_has_all_sections_and_each_is_in_the_contents(job_page):
         "difficulty",
         "lengths",
         "training",
+        "covariates",
         "traces",
         "answers",
         "cost",

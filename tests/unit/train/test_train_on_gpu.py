@@ -4,6 +4,7 @@ Skipped without a GPU. Needs torch, transformers, pydantic, numpy and pyarrow al
 """
 
 import dataclasses
+import json
 import time
 
 import pytest
@@ -119,3 +120,8 @@ def test_a_killed_run_goes_on_where_it_was(make_job, tmp_path, attention):
     assert [row["loss"] for row in metrics] == pytest.approx(whole, rel=2e-3)
     on_cpu = make_job("cpu", model=model, learning_rate=1e-3)
     assert [row["loss"] for row in run(on_cpu)] == pytest.approx(whole, rel=1e-2), "bf16 follows fp32"
+    measured, wanted = (json.loads(one.covariates_path.read_text()) for one in (killed, on_cpu))
+    assert measured["tokens"] == wanted["tokens"]
+    for name in ("nll", "entropy"):
+        assert measured[name]["mean"] == pytest.approx(wanted[name]["mean"], rel=1e-2)
+    assert measured["shift"]["distance"] > 0
