@@ -11,6 +11,9 @@ from kubedistill_api.status import Progress
 
 ChildState = Literal["pending", "running", "stopping", "succeeded", "failed"]
 
+QUEUED = "Queued"
+"""Reason of a pending child that a queue has yet to admit, or has put back. It has no pods, and fails nothing."""
+
 
 class Cause(StrEnum):
     """Why a child failed. The values are the reasons shown in the status."""

@@ -13,7 +13,7 @@ from typing import Literal
 from kubedistill_api.advance import LINGER, advance, fresh, guarded
 from kubedistill_api.conditions import holds, is_finished, phase, put
 from kubedistill_api.graph import Graph, Node, Resource
-from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
+from kubedistill_api.observed import QUEUED, Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.outcome import with_outcome
 from kubedistill_api.retries import RetryPolicy, next_attempt
 from kubedistill_api.standings import completed
@@ -117,11 +117,17 @@ def _looked_at(
 def _clocked(resource: Resource, status: JobStatus, now: datetime) -> JobStatus:
     """The status with its active period begun or ended."""
     since = status.active_since
-    if resource.spec.suspend:
+    if resource.spec.suspend or _only_waits(status.stages):
         return _stopped_clock(status, now)
     if since is None or since > now:  # a clock that jumped back must not stretch the deadline by the jump
         return status.model_copy(update={"active_since": now})
     return status
+
+
+def _only_waits(stages: Sequence[StageStatus]) -> bool:
+    """Whether all that was started is in a queue."""
+    active = [stage for stage in stages if stage.state in ACTIVE]
+    return bool(active) and all(stage.state == "Starting" and stage.reason == QUEUED for stage in active)
 
 
 def _stopped_clock(status: JobStatus, now: datetime) -> JobStatus:

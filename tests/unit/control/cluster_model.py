@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.graph import Graph, Node, Resource, plan
 from kubedistill_api.job import DistillationJob
-from kubedistill_api.observed import Action, Cause, Child, Observed, StartStage, StopStage
+from kubedistill_api.observed import QUEUED, Action, Cause, Child, Observed, StartStage, StopStage
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.reconcile import is_finished, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
@@ -81,7 +81,10 @@ def result_of(graph: Graph, name: str, finished: datetime, **metrics: float) -> 
         stage=name,
         kind=node.kind,
         digest=node.digest,
-        outputs={"model": Artifact(uri="model", digest="sha256:0"), "report": Artifact(uri="r", digest="sha256:1")},
+        outputs={
+            "model": Artifact(uri="model", digest="sha256:0", bytes=200),
+            "report": Artifact(uri="r", digest="sha256:1", bytes=100),
+        },
         metrics=metrics,
         usage=Usage(gpu_seconds=1),
         started=finished - timedelta(seconds=10),
@@ -236,6 +239,10 @@ class Cluster:
     def fail(self, child: Child, cause: Cause) -> None:
         self.failures[child.stage, cause] += 1
         self._put(replace(child, state="failed", cause=cause, message=f"{cause} in {child.stage}"))
+
+    def evict(self, child: Child) -> None:
+        """A queue suspends it, and may admit it again."""
+        self._put(replace(child, state="pending", reason=QUEUED, progress=None, started=None))
 
     def remove(self, child: Child) -> None:
         """By hand, or by a time to live."""

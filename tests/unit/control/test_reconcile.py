@@ -61,6 +61,7 @@ def test_the_whole_job_ends_complete_with_cost_and_result() -> None:
     assert holds(status.conditions, "Complete")
     assert find(status.conditions, "Progressing").status == "False"
     assert status.usage.gpu_seconds == len(cluster.graph.nodes)
+    assert status.usage.stored_bytes == sum(stage.usage.stored_bytes for stage in status.stages) == 7 * 300
     assert status.result.model_uri == f"/storage/stages/{cluster.graph['train'].folder}/model"
     assert status.active_since is None
 
@@ -319,6 +320,27 @@ def test_a_changed_spec_does_anew_what_differs_and_keeps_the_rest() -> None:
     cluster.end_stopping(cluster.children["train", 0])
     assert cluster.look() == (StartStage("train", 1),)
     assert cluster.status.observed_generation == 2
+
+
+def test_time_in_a_queue_does_not_count_against_the_deadline_and_an_eviction_is_no_failure() -> None:
+    cluster = Cluster(job(activeDeadlineSeconds=100, backoffLimit=0))
+    child = running(cluster, "prepare")
+    cluster.advance(60)
+    cluster.evict(child)
+    cluster.look()
+    assert cluster.status.active_since is None
+    cluster.advance(1e6)
+    assert cluster.look() == ()
+    prepare = stage_of(cluster.status, "prepare")
+    assert (prepare.state, prepare.reason, prepare.attempt, prepare.failures) == ("Starting", "Queued", 0, 0)
+    again = running(cluster, "prepare")
+    assert again.attempt == 0
+    cluster.advance(39)
+    cluster.look()
+    assert cluster.status.phase == "Running"
+    cluster.advance(1)
+    cluster.look()
+    assert find(cluster.status.conditions, "Failed").reason == "DeadlineExceeded"
 
 
 def test_a_clock_that_jumps_back_neither_stalls_a_retry_nor_stretches_the_deadline() -> None:

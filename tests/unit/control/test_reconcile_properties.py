@@ -59,6 +59,11 @@ class World(RuleBasedStateMachine):
             self.cluster.fail(child, data.draw(st.sampled_from(self.failures)))
 
     @rule(data=st.data())
+    def queue_evicts_a_child(self, data: st.DataObject) -> None:
+        if child := self._any(data, "pending", "running"):
+            self.cluster.evict(child)
+
+    @rule(data=st.data())
     def child_is_deleted_by_hand(self, data: st.DataObject) -> None:
         if self.cluster.children:
             self.cluster.remove(data.draw(st.sampled_from(sorted(self.cluster.children.values(), key=str))))
