@@ -162,6 +162,8 @@ class Usage(Model):
     """Tokens drawn by the engines."""
     training_tokens: int = 0
     """Tokens trained on, counted once per epoch."""
+    stored_bytes: int = 0
+    """Size of what it made; what was deleted since counts too."""
 
 
 class ResultStatus(Model):
