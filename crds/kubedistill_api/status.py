@@ -82,6 +82,8 @@ class StageStatus(Model):
     """The result was there before the job asked for it."""
     retry_after: datetime | None = None
     """Not started again before this moment."""
+    waiting_since: datetime | None = None
+    """Since when it could start, but for a place on its runtime."""
     progress: Progress | None = None
     """How far it is."""
     started: datetime | None = None

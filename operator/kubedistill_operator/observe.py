@@ -1,7 +1,7 @@
 """From Jobs and their pods to what reconcile sees. Pure; objects are JSON as the API server gives them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -152,7 +152,9 @@ def _complaint(pod: Object) -> tuple[str, str] | None:
             return reason, f"{said[:SHOWN]}; {fix}" if fix else said[:SHOWN]
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason") or "Unschedulable", f"pod {name}: {condition.get('message', '')}"[:SHOWN]
+            said = f"pod {name}: {condition.get('message', '')}"[:SHOWN]
+            since = _time(condition.get("lastTransitionTime"))
+            return condition.get("reason") or "Unschedulable", f"{said}{_since(since)}"
     return None
 
 
@@ -209,6 +211,10 @@ def _terminated(pod: Object) -> Object | None:
         if container.get("name") == CONTAINER:
             return container.get("state", {}).get("terminated")  # type: ignore[no-any-return]
     return None
+
+
+def _since(moment: datetime | None) -> str:
+    return f"; so since {moment.astimezone(UTC):%H:%M:%S} UTC" if moment else ""
 
 
 def _time(text: str | None) -> datetime | None:

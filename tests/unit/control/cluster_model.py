@@ -18,6 +18,7 @@ from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import DecideParams, StageResult
 from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage
 from kubedistill_api.study import DistillationStudy
+from kubedistill_api.turns import Claim, Places, Turns
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(try_again_limit=4)
@@ -118,6 +119,10 @@ class Cluster:
 
     resource: Resource = field(default_factory=job)
     slots: int | None = None
+    places: int | None = None
+    """Of the runtime, which rivals share."""
+    rivals: int = 0
+    """Places that rivals hold; each of them asks for another one."""
     now: datetime = START
     status: JobStatus | None = None
     version: int = 0
@@ -155,7 +160,14 @@ class Cluster:
         observed = self.history[-1 - min(stale_children, len(self.history) - 1)]
         version, resource, status = self.stored[-1 - min(stale_status, len(self.stored) - 1)]
         after, actions = reconcile(
-            resource, graph_of(resource), status, observed, self.now, slots=self.slots, policy=POLICY
+            resource,
+            graph_of(resource),
+            status,
+            observed,
+            self.now,
+            slots=self.slots,
+            turns=self.turns(),
+            policy=POLICY,
         )
         if crash_after == 0:
             return ()
@@ -172,6 +184,12 @@ class Cluster:
             self.apply(action, resource)
         self.record()
         return actions
+
+    def turns(self) -> Turns | None:
+        """The places as the resource finds them."""
+        claims = tuple(Claim(START, f"rival-{n}", ("rival",), "train") for n in range(self.rivals))
+        held = {f"rival-{n}": 1 for n in range(self.rivals)}
+        return Turns("Runtime r", Places(self.places), "own", ("own",), held, claims) if self.places else None
 
     def apply(self, action: Action, resource: Resource) -> None:
         match action:
@@ -271,6 +289,7 @@ class Cluster:
     def settle(self, rounds: int = 400) -> None:
         """Reads are fresh, nothing crashes, and every child that is wanted comes to a good end, until nothing is left
         to do. A child that is not wanted hangs until it is stopped."""
+        self.rivals = 0
         for _ in range(rounds):
             version = self.version
             actions = self.look()
@@ -311,5 +330,8 @@ class Cluster:
         living = Counter(child.stage for child in self.living())
         assert all(n == 1 for n in living.values()), f"two attempts of one stage at once: {living}"
         for stage in self.status.stages if self.status else ():
+            if stage.waiting_since:
+                asks = (stage.state, stage.reason) == ("Waiting", "WaitingForPlace")
+                assert asks, f"{stage.name} stands in the line and does not wait"
             failed = self.failures[stage.name, Cause.APPLICATION]
             assert stage.failures <= failed, f"{stage.name} counts {stage.failures} failures of {failed}"
