@@ -7,13 +7,14 @@ ever: who holds nothing and has waited longest comes next.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Claim:
+class Claim(NamedTuple):
     """A stage that could start. Among equals in time the other fields decide, so that everybody sees one order."""
 
     since: datetime
@@ -35,8 +36,7 @@ class Places:
         return self.total is not None or self.per_namespace is not None
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """Where a claim stands."""
 
     claim: Claim
@@ -47,8 +47,9 @@ class Turn:
     """It waits for its own namespace, which has as many as it may."""
 
 
-def turns(places: Places, held: Mapping[str, int], claims: Iterable[Claim]) -> list[Turn]:
-    """Every claim's standing in the order of their turns; `held` counts the places taken, by namespace.
+def turns(places: Places, held: Mapping[str, int], claims: Iterable[Claim]) -> Iterator[Turn]:
+    """Every claim's standing in the order of their turns, those that are granted first; `held` counts the places taken,
+    by namespace.
 
     The order beyond the free places is what it would be if nobody ended and nobody came.
     """
@@ -60,13 +61,12 @@ def turns(places: Places, held: Mapping[str, int], claims: Iterable[Claim]) -> l
     taken = Counter(held)
     heads = [(taken[name], line[-1]) for name, line in lines.items() if limit is None or taken[name] < limit]
     heapq.heapify(heads)
-    order: list[Turn] = []
     behind = 0
     while heads:
         count, claim = heapq.heappop(heads)
-        granted = free is None or free > 0
-        order.append(Turn(claim, granted, 0 if granted else behind))
-        if granted:
+        is_free = free is None or free > 0
+        yield Turn(claim, is_free, 0 if is_free else behind)
+        if is_free:
             free = None if free is None else free - 1
         else:
             behind += 1
@@ -75,8 +75,15 @@ def turns(places: Places, held: Mapping[str, int], claims: Iterable[Claim]) -> l
         if line and (limit is None or count + 1 < limit):
             heapq.heappush(heads, (count + 1, line[-1]))
     for line in lines.values():
-        order += [Turn(claim, granted=False, before=n, of_its_own=True) for n, claim in enumerate(reversed(line))]
-    return order
+        for n, claim in enumerate(reversed(line)):
+            yield Turn(claim, granted=False, before=n, of_its_own=True)
+
+
+def granted(places: Places, held: Mapping[str, int], claims: Iterable[Claim]) -> list[Claim]:
+    """Those whose turn it is."""
+    if places.total is not None and sum(held.values()) >= places.total:
+        return []
+    return [turn.claim for turn in takewhile(lambda turn: turn.granted, turns(places, held, claims))]
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,8 @@ class Turns:
 
     def wanted(self, own: int) -> bool:
         """Whether somebody could start if this resource gave a place back."""
-        one_less, now = (turns(self.places, self._with(n), self.claims) for n in (own - 1, own))
-        return sum(turn.granted for turn in one_less) > sum(turn.granted for turn in now)
+        one_less, now = (granted(self.places, self._with(n), self.claims) for n in (own - 1, own))
+        return len(one_less) > len(now)
 
     def _with(self, own: int) -> Mapping[str, int]:
         return Counter(self.held) + Counter({self.namespace: own})

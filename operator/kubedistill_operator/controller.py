@@ -434,13 +434,11 @@ def _runtime_of(key: Key, settled: Settled) -> Place:
 
 def _with_wanted(observed: Observed, status: JobStatus, turns: Turns) -> Observed:
     """With children marked that find no room, while others wait for their places."""
+    roomless = [child for child in observed.children if child.state == "pending" and child.reason in ROOMLESS]
     active = {stage.name for stage in status.stages if stage.state in ACTIVE}
-    if not turns.wanted(len(active.union(child.stage for child in observed.alive()))):
+    if not roomless or not turns.wanted(len(active.union(child.stage for child in observed.alive()))):
         return observed
-    children = (
-        replace(child, wanted=True) if child.state == "pending" and child.reason in ROOMLESS else child
-        for child in observed.children
-    )
+    children = (replace(child, wanted=child in roomless) for child in observed.children)
     return replace(observed, children=tuple(children))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubedistill_api.runtime import LimitsSpec
 from kubedistill_api.status import JobStatus
-from kubedistill_api.turns import Claim, Places, Turns, turns
+from kubedistill_api.turns import Claim, Places, Turns, granted
 from kubedistill_operator.settle import Place
 from kubedistill_operator.store import Key, Store
 
@@ -102,9 +102,9 @@ class Ledger:
             if not claims:
                 continue
             places = self._places(runtime) or Places()
-            for turn in turns(places, self._held.get(runtime, {}), (c for of_one in claims.values() for c in of_one)):
-                if turn.granted:
-                    yield Key(*turn.claim.who)
+            asked = (claim for of_one in claims.values() for claim in of_one)
+            for claim in granted(places, self._held.get(runtime, {}), asked):
+                yield Key(*claim.who)
         self._changed.clear()
 
     def _places(self, runtime: Place) -> Places | None:

@@ -1,5 +1,6 @@
 """A runtime whose places two namespaces share, on a real API server and Job controller."""
 
+import re
 import uuid
 from collections.abc import AsyncIterator
 
@@ -97,3 +98,30 @@ async def test_a_free_place_goes_to_the_namespace_with_the_fewest_and_never_are_
             done = await one.until("DistillationJob", name, lambda s: s.get("phase") in ("Complete", "Failed"), 120)
             assert done["status"]["phase"] == "Complete"
     assert most == PLACES
+
+
+async def test_a_stage_that_finds_no_node_gives_its_place_to_who_waits_for_one(
+    case: Case, other: Case, shared: str
+) -> None:
+    stuck = of("stuck", shared)
+    await case.cluster.apply(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "ClusterDistillationRuntime",
+            "metadata": {"name": shared},
+            "spec": runtime(limits={"maxStages": 1})["spec"],
+        }
+    )
+    # The scheduler itself complains of its pod, since there are no nodes.
+    case.player.script = lambda pod: None
+    async with case.operator(namespaces=(case.namespace, other.namespace), pending_seconds=3):
+        await case.create(stuck)
+        alone = await case.until("DistillationJob", "stuck", lambda s: stage(s, "prepare").get("reason"))
+        assert stage(alone["status"], "prepare")["reason"] == "Unschedulable"
+        assert re.search(r"; so since \d\d:\d\d:\d\d UTC$", stage(alone["status"], "prepare")["message"])
+        await other.create(of("late", shared))
+        gave = await case.until("DistillationJob", "stuck", lambda s: stage(s, "prepare").get("retryAfter"))
+        prepare = stage(gave["status"], "prepare")
+        assert (prepare["reason"], prepare["attempt"], prepare.get("failures", 0)) == ("Unschedulable", 1, 0)
+        assert "gave its place on the runtime to others" in prepare["message"]
+        await other.until("DistillationJob", "late", lambda s: stage(s, "prepare").get("state") == "Succeeded")

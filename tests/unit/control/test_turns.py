@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubedistill_api.turns import Claim, Places, Turns, turns
+from kubedistill_api.turns import Claim, Places, Turns, granted, turns
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMESPACES = ("a", "b", "c")
@@ -18,8 +18,8 @@ def claim(namespace: str, since: float, name: str = "demo", stage: str = "train"
     return Claim(START + timedelta(seconds=since), namespace, ("DistillationJob", namespace, name), stage)
 
 
-def granted(places: Places, held: dict[str, int], *claims: Claim) -> list[str]:
-    return [turn.claim.namespace for turn in turns(places, held, claims) if turn.granted]
+def chosen(places: Places, held: dict[str, int], *claims: Claim) -> list[str]:
+    return [claim.namespace for claim in granted(places, held, claims)]
 
 
 claims_ = st.lists(
@@ -32,18 +32,18 @@ bounds = st.one_of(st.none(), st.integers(1, 6))
 
 
 def test_the_free_place_goes_to_the_namespace_with_the_fewest_under_way() -> None:
-    assert granted(Places(3), {"a": 2}, claim("a", 0), claim("b", 9)) == ["b"]
+    assert chosen(Places(3), {"a": 2}, claim("a", 0), claim("b", 9)) == ["b"]
 
 
 def test_among_equals_it_goes_to_who_has_waited_longest() -> None:
-    assert granted(Places(3), {"a": 1, "b": 1}, claim("b", 1), claim("a", 2)) == ["b"]
-    assert granted(Places(2), {}, claim("a", 1), claim("a", 2), claim("b", 3)) == ["a", "b"]
+    assert chosen(Places(3), {"a": 1, "b": 1}, claim("b", 1), claim("a", 2)) == ["b"]
+    assert chosen(Places(2), {}, claim("a", 1), claim("a", 2), claim("b", 3)) == ["a", "b"]
 
 
 def test_a_namespace_at_its_own_bound_leaves_the_places_to_others() -> None:
     places = Places(total=4, per_namespace=2)
-    assert granted(places, {"a": 2}, claim("a", 0), claim("b", 1), claim("b", 2), claim("b", 3)) == ["b", "b"]
-    assert granted(Places(per_namespace=1), {}, claim("a", 0), claim("a", 1), claim("b", 2)) == ["a", "b"]
+    assert chosen(places, {"a": 2}, claim("a", 0), claim("b", 1), claim("b", 2), claim("b", 3)) == ["b", "b"]
+    assert chosen(Places(per_namespace=1), {}, claim("a", 0), claim("a", 1), claim("b", 2)) == ["a", "b"]
 
 
 def test_what_waits_says_for_what_and_how_many_come_first() -> None:
@@ -73,7 +73,8 @@ def test_a_place_is_wanted_where_giving_it_back_lets_another_start() -> None:
 def test_never_over_the_places_and_none_is_left_empty(
     total: int | None, own: int | None, held: dict[str, int], claims: list[Claim]
 ) -> None:
-    order = turns(Places(total, own), held, claims)
+    order = list(turns(Places(total, own), held, claims))
+    assert granted(Places(total, own), held, claims) == [turn.claim for turn in order if turn.granted]
     assert sorted(turn.claim for turn in order) == sorted(claims)
     given_ = Counter(turn.claim.namespace for turn in order if turn.granted)
     after = Counter(held) + given_
@@ -91,7 +92,7 @@ def test_never_over_the_places_and_none_is_left_empty(
 def test_the_order_is_the_same_for_everybody(
     held: dict[str, int], claims: list[Claim], total: int | None, own: int | None, seed: random.Random
 ) -> None:
-    order = turns(Places(total, own), held, claims)
+    order = list(turns(Places(total, own), held, claims))
     mixed = seed.sample(claims, len(claims))
     assert [(t.claim, t.granted, t.before) for t in turns(Places(total, own), held, mixed)] == [
         (t.claim, t.granted, t.before) for t in order
@@ -122,11 +123,9 @@ def test_nobody_waits_for_ever_beside_namespaces_that_never_stop_asking(
                     one = claim(name, step, str(len(made)))
                     made[one] = (step, len(waiting))
                     waiting.append(one)
-        order = turns(places, Counter(name for name, _ in running), waiting)
-        for turn in order:
-            if turn.granted:
-                waiting.remove(turn.claim)
-                running.append((turn.claim.namespace, rng.randint(1, longest)))
+        for one in granted(places, Counter(name for name, _ in running), waiting):
+            waiting.remove(one)
+            running.append((one.namespace, rng.randint(1, longest)))
         assert len(running) <= total
         for one in waiting:
             since, older = made[one]
