@@ -42,8 +42,8 @@ def reconcile(
     """The status that follows from `observed`, and the actions to take.
 
     `slots` bounds the stages of this resource that run at once, `turns` those of all who share its runtime; None is no
-    bound. With a `hold` nothing is started, and the graph may
-    be empty. A finished job starts nothing ever again. The status equals the given one when nothing changed.
+    bound. With a `hold` nothing is started, and the graph may be empty. A finished job starts nothing ever again. The
+    status equals the given one when nothing changed.
     """
     before = status or JobStatus()
     if resource.metadata.deletion_timestamp:

@@ -15,7 +15,7 @@ from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
-from kubedistill_api.reconcile import next_look, reconcile
+from kubedistill_api.reconcile import ACTIVE, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
@@ -28,7 +28,7 @@ from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
 from kubedistill_operator.nodes import Nodes
-from kubedistill_operator.places import ACTIVE, Ledger, runtime_place
+from kubedistill_operator.places import Ledger, runtime_place
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settle import Place, Settled, Settler, Waiting, as_settled, departure
@@ -108,13 +108,12 @@ class Controller:
         try:
             await self._look(key)
         finally:
-            self._wake(key)
+            self._wake()
 
-    def _wake(self, but: Key | None = None) -> None:
+    def _wake(self) -> None:
         """Queues those whose turn it has become to take a place on their runtime."""
         for key in self._ledger.next():
-            if key != but:
-                self._queue.add(key)
+            self._queue.add(key)
 
     async def _look(self, key: Key) -> None:
         started = time.monotonic()

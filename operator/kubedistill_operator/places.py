@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kubedistill_api.reconcile import ACTIVE
 from kubedistill_api.runtime import LimitsSpec
 from kubedistill_api.status import JobStatus
 from kubedistill_api.turns import Claim, Places, Turns, granted
 from kubedistill_operator.settle import Place
 from kubedistill_operator.store import Key, Store
-
-ACTIVE = ("Starting", "Running")
 
 
 @dataclass(frozen=True)
