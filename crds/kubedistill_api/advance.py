@@ -151,7 +151,7 @@ def _succeeded(
             "message": "",
             "artifacts": {name: _placed(artifact, node, root) for name, artifact in result.outputs.items()},
             "metrics": result.metrics,
-            "usage": result.usage,
+            "usage": result.cost,
             "decision": result.decision,
         }
     )

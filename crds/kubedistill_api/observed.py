@@ -11,6 +11,9 @@ from kubedistill_api.status import Progress
 
 ChildState = Literal["pending", "running", "stopping", "succeeded", "failed"]
 
+QUEUED = "Queued"
+"""Reason of a pending child that a queue has yet to admit, or has put back. It has no pods, and fails nothing."""
+
 
 class Cause(StrEnum):
     """Why a child failed. The values are the reasons shown in the status."""
@@ -60,6 +63,8 @@ class Child:
     started: datetime | None = None
     partly: bool = False
     """Some of its pods hold a place and others have none: of two such children each may wait for the other."""
+    wanted: bool = False
+    """It finds no room, and others could start if it gave its place on the runtime back."""
     remains: bool = False
     """It failed and will not come back, but is not removed: a Job whose pod is on a lost node. To be stopped."""
 

@@ -43,7 +43,7 @@ def _usage(status: JobStatus, before: JobStatus, observed: Observed) -> Usage:
     for stage in status.stages:
         result = observed.results.get(stage.digest)
         if stage.state == "Succeeded" and not stage.reused and result and (stage.name, stage.digest) not in done_before:
-            for name, value in result.usage.model_dump().items():
+            for name, value in result.cost.model_dump().items():
                 total[name] += value
     return Usage.model_validate(total)
 

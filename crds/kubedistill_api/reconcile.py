@@ -13,16 +13,18 @@ from typing import Literal
 from kubedistill_api.advance import LINGER, advance, fresh, guarded
 from kubedistill_api.conditions import holds, is_finished, phase, put
 from kubedistill_api.graph import Graph, Node, Resource
-from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
+from kubedistill_api.observed import QUEUED, Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.outcome import with_outcome
 from kubedistill_api.retries import RetryPolicy, next_attempt
 from kubedistill_api.standings import completed
 from kubedistill_api.status import DONE, JobStatus, StageStatus
 from kubedistill_api.summary import with_summary
+from kubedistill_api.turns import Claim, Turns
 
 Verdict = tuple[Literal["Complete", "Failed"], str, str]
 ACTIVE = ("Starting", "Running")
 DEFAULT_POLICY = RetryPolicy()
+WAITING_FOR_PLACE = "WaitingForPlace"
 
 
 def reconcile(
@@ -33,13 +35,15 @@ def reconcile(
     now: datetime,
     *,
     slots: int | None = None,
+    turns: Turns | None = None,
     hold: Hold | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
 ) -> tuple[JobStatus, tuple[Action, ...]]:
     """The status that follows from `observed`, and the actions to take.
 
-    `slots` bounds the stages that run at once; None is no bound. With a `hold` nothing is started, and the graph may
-    be empty. A finished job starts nothing ever again. The status equals the given one when nothing changed.
+    `slots` bounds the stages of this resource that run at once, `turns` those of all who share its runtime; None is no
+    bound. With a `hold` nothing is started, and the graph may be empty. A finished job starts nothing ever again. The
+    status equals the given one when nothing changed.
     """
     before = status or JobStatus()
     if resource.metadata.deletion_timestamp:
@@ -62,9 +66,10 @@ def reconcile(
         after = after.model_copy(update={"stages": _halted(after.stages, "Suspended")})
         actions = ()
     elif hold:
+        after = after.model_copy(update={"stages": [_unclaimed(stage) for stage in after.stages]})
         actions = ()
     else:
-        stages, actions = _scheduled(graph, after.stages, observed, now, slots, policy)
+        stages, actions = _scheduled(graph, after.stages, observed, now, slots, turns, policy)
         after = after.model_copy(update={"stages": stages})
         if actions and after.start_time is None:
             after = after.model_copy(update={"start_time": now})
@@ -110,6 +115,8 @@ def _looked_at(
             resource.spec.backoff_limit,
             policy,
         )
+        if stage.state != "Waiting" and stage.waiting_since:
+            stage = stage.model_copy(update={"waiting_since": None})
         looked_at[node.name] = guarded(stage, old, node, looked_at[node.guard.decide]) if node.guard else stage
     return list(looked_at.values())
 
@@ -117,11 +124,19 @@ def _looked_at(
 def _clocked(resource: Resource, status: JobStatus, now: datetime) -> JobStatus:
     """The status with its active period begun or ended."""
     since = status.active_since
-    if resource.spec.suspend:
+    if resource.spec.suspend or _only_waits(status.stages):
         return _stopped_clock(status, now)
     if since is None or since > now:  # a clock that jumped back must not stretch the deadline by the jump
         return status.model_copy(update={"active_since": now})
     return status
+
+
+def _only_waits(stages: Sequence[StageStatus]) -> bool:
+    """Whether all that was started is in a queue, or nothing was for want of a place on the runtime."""
+    active = [stage for stage in stages if stage.state in ACTIVE]
+    if not active:
+        return any(stage.waiting_since for stage in stages)
+    return all(stage.state == "Starting" and stage.reason == QUEUED for stage in active)
 
 
 def _stopped_clock(status: JobStatus, now: datetime) -> JobStatus:
@@ -169,8 +184,16 @@ def _ended(status: JobStatus, verdict: Verdict, now: datetime, generation: int) 
 
 
 def _halted(stages: Sequence[StageStatus], reason: str) -> list[StageStatus]:
-    """Stages that run go back to waiting, under a new attempt, so that the stopped one is history."""
-    return [next_attempt(s, reason=reason, message="") if s.state in ACTIVE else s for s in stages]
+    """Stages that run go back to waiting, under a new attempt, so that the stopped one is history. None asks for a
+    place any more."""
+    return [next_attempt(s, reason=reason, message="") if s.state in ACTIVE else _unclaimed(s) for s in stages]
+
+
+def _unclaimed(stage: StageStatus) -> StageStatus:
+    """The stage without a claim: who does not take its turn must not stand in the line."""
+    if stage.waiting_since is None:
+        return stage
+    return stage.model_copy(update={"waiting_since": None, "reason": "", "message": ""})
 
 
 def _scheduled(
@@ -179,6 +202,7 @@ def _scheduled(
     observed: Observed,
     now: datetime,
     slots: int | None,
+    turns: Turns | None,
     policy: RetryPolicy,
 ) -> tuple[list[StageStatus], tuple[Action, ...]]:
     """The stages with those begun that are ready, in the order of the plan, and their starts.
@@ -190,11 +214,17 @@ def _scheduled(
     busy = alive.keys() | {stage.name for stage in stages if stage.state in ACTIVE}
     present = {(child.stage, child.attempt) for child in observed.children}
     starts: list[Action] = []
+    refused: list[Claim] = []
     for node in graph.nodes:
         stage = by_name[node.name]
         if stage.state == "Waiting":
             full = slots is not None and len(busy) >= slots
             stage = _begun(stage, node, by_name, alive.get(node.name), full, now, policy)
+            if turns and stage.state == "Starting":
+                claim = Claim(by_name[node.name].waiting_since or now, turns.namespace, turns.who, node.name)
+                if refusal := turns.refusal(len(busy), refused, claim):
+                    stage = _claiming(by_name[node.name], claim, refusal)
+                    refused.append(claim)
             by_name[node.name] = stage
         if stage.state == "Starting":
             busy.add(node.name)
@@ -212,7 +242,8 @@ def _begun(
     now: datetime,
     policy: RetryPolicy,
 ) -> StageStatus:
-    """A waiting stage as Starting, or with what it waits for."""
+    """A waiting stage as Starting, or with what it waits for but a place on its runtime."""
+    stage = _unclaimed(stage)
     needs = [*node.needs.values(), *([node.guard.decide] if node.guard else [])]
     missing = list(dict.fromkeys(need for need in needs if by_name[need].state not in DONE))
     if not policy.is_due(stage, now):
@@ -228,6 +259,11 @@ def _begun(
         update = {"reason": "WaitingForSlot", "message": "waits for another stage to end"}
     else:
         update = {"state": "Starting", "reason": "", "message": "", "retry_after": None}
+    return stage.model_copy(update=update)
+
+
+def _claiming(stage: StageStatus, claim: Claim, refusal: str) -> StageStatus:
+    update = {"reason": WAITING_FOR_PLACE, "message": refusal, "waiting_since": claim.since, "retry_after": None}
     return stage.model_copy(update=update)
 
 

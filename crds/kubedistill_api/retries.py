@@ -34,7 +34,8 @@ class RetryPolicy:
     """Exit codes 75 that a stage may have: with the default delays, more than an hour."""
     disruption_base_s: float = 5
     pending_s: float = 480
-    """A child with places for some of its pods only gives them back after so long. Less than the ten minutes that pods
+    """A child with places for some of its pods only gives them back after so long, and one without any the place on its
+    runtime that others wait for. Less than the ten minutes that pods
     wait for each other."""
     given_back_base_s: float = 60
     cap_s: float = 600
@@ -101,8 +102,9 @@ def after_disruption(stage: StageStatus, reason: str, message: str, now: datetim
 
 
 def is_stuck(child: Child, now: datetime, policy: RetryPolicy) -> bool:
-    """Whether a pending child holds places for too long without having all of them."""
-    return child.partly and child.started is not None and now - child.started > timedelta(seconds=policy.pending_s)
+    """Whether a pending child holds for too long what others may want, without having all that it needs."""
+    held = child.partly or child.wanted
+    return held and child.started is not None and now - child.started > timedelta(seconds=policy.pending_s)
 
 
 def given_back(stage: StageStatus, child: Child, now: datetime, policy: RetryPolicy) -> StageStatus:
@@ -113,7 +115,8 @@ def given_back(stage: StageStatus, child: Child, now: datetime, policy: RetryPol
     pause = policy.delay(policy.given_back_base_s, n) * random.Random(f"{stage.digest} {stage.attempt}").uniform(0.5, 2)
     reason = Cause.QUOTA if child.reason == Cause.QUOTA else Cause.UNSCHEDULABLE
     why = child.message or "some pods have no node"
-    message = f"{why}; after {policy.pending_s:g} s its other pods gave their places back"
+    what = "its other pods gave their places back" if child.partly else "it gave its place on the runtime to others"
+    message = f"{why}; after {policy.pending_s:g} s {what}"
     return _retry(counted, reason, message, now + min(pause, timedelta(seconds=policy.cap_s)))
 
 

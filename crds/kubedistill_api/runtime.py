@@ -72,7 +72,11 @@ class LimitsSpec(Model):
     `*.models.svc`. An empty list allows none. Default: any."""
     max_parallel_stages: Annotated[int, Field(ge=1)] | None = None
     """Stages of one job or probe that run at once at most; the others wait."""
-
+    max_stages: Annotated[int, Field(ge=1)] | None = None
+    """Stages of all jobs on this runtime that run at once at most. A free place goes to the namespace with the fewest
+    under way, among equals to whoever has waited longest. A change holds at once, also for jobs that have begun."""
+    max_stages_per_namespace: Annotated[int, Field(ge=1)] | None = None
+    """The same for the jobs of each namespace."""
     max_samples: Annotated[int, Field(ge=1)] | None = None
     """Responses per question at most."""
     max_gpus: Annotated[int, Field(ge=0)] | None = None

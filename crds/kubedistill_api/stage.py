@@ -334,6 +334,11 @@ class StageResult(Model):
     finished: datetime
     """End."""
 
+    @property
+    def cost(self) -> Usage:
+        """What it cost, with the size of what it made."""
+        return self.usage.model_copy(update={"stored_bytes": sum(made.bytes for made in self.outputs.values())})
+
     def termination_message(self) -> str:
         """The result as JSON of at most 4 KiB: what does not fit is left out, what the job's status shows last."""
         result = self

@@ -82,6 +82,8 @@ class StageStatus(Model):
     """The result was there before the job asked for it."""
     retry_after: datetime | None = None
     """Not started again before this moment."""
+    waiting_since: datetime | None = None
+    """Since when it could start, but for a place on its runtime."""
     progress: Progress | None = None
     """How far it is."""
     started: datetime | None = None
@@ -162,6 +164,8 @@ class Usage(Model):
     """Tokens drawn by the engines."""
     training_tokens: int = 0
     """Tokens trained on, counted once per epoch."""
+    stored_bytes: int = 0
+    """Size of what it made; what was deleted since counts too."""
 
 
 class ResultStatus(Model):

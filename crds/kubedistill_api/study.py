@@ -69,7 +69,8 @@ class DistillationStudySpec(Model):
     priority_class_name: str | None = None
     """PriorityClass of the pods."""
     active_deadline_seconds: Seconds | None = None
-    """Fail the study when it has been active for so long; time suspended does not count."""
+    """Fail the study when it has been active for so long; time suspended, in a queue, or waiting for a place
+    on the runtime does not count."""
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
     """Application errors that each stage may have before the study fails."""
     ttl_seconds_after_finished: Seconds | None = None

@@ -85,6 +85,7 @@ class App:
                 # First: the list of everything may take longer than the Lease lasts.
                 tasks.create_task(self._lease.keep())
                 await self.resync()
+                self._controller.take_stock()
                 for key in self.store.resources():
                     self.queue.add(key)
                 self._acts = True
@@ -143,6 +144,7 @@ class App:
             # It changed while it was looked at, or is gone; the watch has told by the next look.
             log.debug("%s changed meanwhile: %s", "/".join(key), error, extra=where)
             return
+        self._controller.failed(key)
         self.metrics.failed()
         if isinstance(error, Unavailable):
             log.warning("%s: the API server does not answer: %s", "/".join(key), error, extra=where)

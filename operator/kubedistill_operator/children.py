@@ -11,7 +11,7 @@ from kubedistill_api.probe import Candidate
 from kubedistill_api.runtime import RoleSpec, RuntimeSpec
 from kubedistill_api.stage import ROLES, ExitCode, StageSpec
 from kubedistill_api.study import DistillationStudy
-from kubedistill_operator.names import QUEUE_LABEL, child_name, labels, plan_name, stage_labels
+from kubedistill_operator.names import PRIORITY_LABEL, QUEUE_LABEL, child_name, labels, plan_name, stage_labels
 from kubedistill_operator.templates import Manifest, pod_template, secret_refs
 
 RUNTIME_KEY = "runtime.json"
@@ -112,9 +112,6 @@ def stage_children(
         "labels": dict(marks),
         "ownerReferences": owner(resource),
     }
-    queue = resource.metadata.labels.get(QUEUE_LABEL) or runtime.queue_name
-    if queue:
-        metadata["labels"][QUEUE_LABEL] = queue
     job_spec: Manifest = {
         "completionMode": "Indexed",
         "completions": role.replicas,
@@ -131,8 +128,20 @@ def stage_children(
         job_spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}
     if role.active_deadline_seconds:
         job_spec["activeDeadlineSeconds"] = role.active_deadline_seconds
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec}
+    own = resource.metadata.labels
+    labelled = {**metadata, "labels": {**marks, **_queued(own, own.get(QUEUE_LABEL) or runtime.queue_name)}}
+    if QUEUE_LABEL in labelled["labels"]:
+        # The queue starts it, and may put what it likes into the template meanwhile: the Job is never written again.
+        job_spec["suspend"] = True
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": labelled, "spec": job_spec}
     return job, _service(metadata, name) if several else None
+
+
+def _queued(own: dict[str, str], queue: str | None) -> dict[str, str]:
+    """Labels that Kueue reads; none without a queue."""
+    if not queue:
+        return {}
+    return {QUEUE_LABEL: queue} | ({PRIORITY_LABEL: own[PRIORITY_LABEL]} if own.get(PRIORITY_LABEL) else {})
 
 
 def _failure_rules() -> list[Manifest]:

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +15,20 @@ from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
-from kubedistill_api.reconcile import next_look, reconcile
+from kubedistill_api.reconcile import ACTIVE, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import DONE, JobStatus
+from kubedistill_api.turns import Turns
 from kubedistill_operator import journal, observe, rivals
 from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
 from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
-from kubedistill_operator.kinds import MODELS
+from kubedistill_operator.kinds import MODELS, RUNTIMES
 from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
 from kubedistill_operator.nodes import Nodes
+from kubedistill_operator.places import Ledger, runtime_place
 from kubedistill_operator.poller import Poller, Target
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settle import Place, Settled, Settler, Waiting, as_settled, departure
@@ -44,6 +47,11 @@ RIVAL_LOOK_S = 30.0
 """Another resource's Job that is waited for is looked at so often."""
 NODE_LOOK_S = 15.0
 """A pod that does not end is looked at so often."""
+PLACE_LOOK_S = 30.0
+"""Who waits for a place is woken when it is its turn, and looks this often how many are before it; less often where
+many wait."""
+ROOMLESS = ("Unschedulable", "QuotaExceeded")
+"""Reasons of a child for which the cluster has no room."""
 
 
 class Controller:
@@ -71,6 +79,7 @@ class Controller:
         self._now = now
         self._settler = Settler(cluster, store)
         self._nodes = Nodes(cluster)
+        self._ledger = Ledger(store)
         self._waiters: dict[Place, set[Key]] = {}
         self._claims: dict[tuple[str, str], str] = {}
         """Work that is being started this moment, by namespace and digest: the uid of who starts it."""
@@ -81,21 +90,47 @@ class Controller:
         """Something that resources may wait for changed."""
         for key in self._waiters.pop(place, ()):
             self._queue.add(key)
+        if place[0] in RUNTIMES:
+            self._ledger.changed(place)
+            self._wake()
+
+    def take_stock(self) -> None:
+        """Before the first look, once everything is listed."""
+        self._ledger.take_stock()
+
+    def failed(self, key: Key) -> None:
+        """A look failed."""
+        self._ledger.withdraw(key)
+        self._wake()
 
     async def look(self, key: Key) -> None:
         """Reconciles one resource. Raises what the API server refuses; the same look again is always safe."""
+        try:
+            await self._look(key)
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Queues those whose turn it has become to take a place on their runtime."""
+        for key in self._ledger.next():
+            self._queue.add(key)
+
+    async def _look(self, key: Key) -> None:
         started = time.monotonic()
         item = self._store.get(*key)
         if item is None:
             self._queue.forget(key)
             self._poller.leave_all(key)
+            self._ledger.forget(key)
             return
         resource, status = parse(item)
         if isinstance(resource, str):
+            self._ledger.withdraw(key)
             await self._refuse(item, status, resource)
             return
         uid = str(resource.metadata.uid)
         if resource.metadata.deletion_timestamp:
+            self._ledger.withdraw(key)
             self._settler.forget(uid)
             self._poller.leave_all(key)
             return
@@ -115,10 +150,16 @@ class Controller:
         graph = settled.graph if settled else Graph("", ())
         observed = await self._observe(resource, status, graph, settled, key)
         now = self._now()
+        # From here to `seen` nothing else runs: what is free now is free when it is taken.
         slots = settled.runtime.limits.max_parallel_stages if settled else None
-        after, actions = reconcile(resource, graph, status, observed, now, slots=slots, hold=hold, policy=self._policy)
+        turns = self._turns(key, settled) if settled else None
+        observed = _with_wanted(observed, status, turns) if turns else observed
+        after, actions = reconcile(
+            resource, graph, status, observed, now, slots=slots, turns=turns, hold=hold, policy=self._policy
+        )
         if settled:
             after = after.model_copy(update={"runtime": settled.runtime_status})
+        self._ledger.seen(key, after, {child.stage for child in observed.alive()})
         if after != status:
             item = await self._write(item, after)
             self._recorder.record(item, status, after, observed.children)
@@ -134,7 +175,12 @@ class Controller:
         delay = next_look(resource, after, now, self._policy)
         if delay is not None:
             self._queue.add_after(key, delay.total_seconds())
+        if settled and any(stage.waiting_since for stage in after.stages):
+            self._queue.add_after(key, max(PLACE_LOOK_S, self._ledger.asking(_runtime_of(key, settled))))
         self._metrics.reconciled(time.monotonic() - started)
+
+    def _turns(self, key: Key, settled: Settled) -> Turns | None:
+        return self._ledger.turns(key, _runtime_of(key, settled), settled.runtime.limits)
 
     async def _observe(
         self, resource: Resource, status: JobStatus, graph: Graph, settled: Settled | None, key: Key
@@ -379,6 +425,20 @@ class Controller:
             after = status.model_copy(update={"summary": summary})
             self._recorder.warn(item, hold.reason, problem)
             await self._write(item, after)
+
+
+def _runtime_of(key: Key, settled: Settled) -> Place:
+    return runtime_place(key, settled.runtime_status.kind, settled.runtime_status.name)
+
+
+def _with_wanted(observed: Observed, status: JobStatus, turns: Turns) -> Observed:
+    """With children marked that find no room, while others wait for their places."""
+    roomless = [child for child in observed.children if child.state == "pending" and child.reason in ROOMLESS]
+    active = {stage.name for stage in status.stages if stage.state in ACTIVE}
+    if not roomless or not turns.wanted(len(active.union(child.stage for child in observed.alive()))):
+        return observed
+    children = (replace(child, wanted=child in roomless) for child in observed.children)
+    return replace(observed, children=tuple(children))
 
 
 def _is_news(status: JobStatus, child: Child) -> bool:

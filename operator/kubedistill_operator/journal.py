@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from kubedistill_api.observed import Child
+from kubedistill_api.observed import QUEUED, Child
 from kubedistill_api.status import JobStatus, StageStatus
 
 Line = dict[str, object]
@@ -37,6 +37,8 @@ def _outcome(was: StageStatus | None, stage: StageStatus) -> str:
         return stage.state
     if was and state in ("Starting", "Running") and stage.attempt > was.attempt:
         return "Retried" if stage.retry_after else "Stopped"
+    if state == "Running" and stage.state == "Starting" and stage.reason == QUEUED:
+        return "Stopped"
     return ""
 
 

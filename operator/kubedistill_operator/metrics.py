@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from kubedistill_api.status import JobStatus
+from kubedistill_api.status import JobStatus, Usage
 from kubedistill_operator.cluster import Cluster
 from kubedistill_operator.store import Key, Store
 from kubedistill_operator.workqueue import WorkQueue
 
 STAGE_BUCKETS = (10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)
+
+TOKENS = {"prompt_tokens": "read", "completion_tokens": "drawn", "training_tokens": "trained"}
+"""Fields of a usage by what the metric calls them."""
 
 
 class Metrics:
@@ -32,6 +35,13 @@ class Metrics:
         )  # fmt: skip
         self._gpus = Counter(
             "kubedistill_gpu_seconds", "GPUs times seconds of finished stages", ["namespace"], registry=self.registry
+        )
+        self._tokens = Counter(
+            "kubedistill_tokens", "Tokens of finished stages: read, drawn and trained on", ["namespace", "what"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._stored = Counter(
+            "kubedistill_stored_bytes", "Size of what finished stages made", ["namespace"], registry=self.registry
         )
         self._finished = Counter(
             "kubedistill_finished", "Resources that ended", ["kind", "outcome"], registry=self.registry
@@ -61,11 +71,21 @@ class Metrics:
             done = stage.state == "Succeeded" and (was is None or was.state != "Succeeded") and not stage.reused
             if done and stage.started and stage.finished:
                 self._stages.labels(stage.kind).observe((stage.finished - stage.started).total_seconds())
-        spent = after.usage.gpu_seconds - before.usage.gpu_seconds
-        if spent > 0:
-            self._gpus.labels(key.namespace).inc(spent)
+        self._spend(key.namespace, before.usage, after.usage)
         if after.phase != before.phase and after.phase in ("Complete", "Failed"):
             self._finished.labels(key.kind, after.phase).inc()
+
+    def _spend(self, namespace: str, before: Usage, after: Usage) -> None:
+        """What a namespace spent between two statuses. Its series begin at 0, for `increase` to have it all."""
+        counters = {
+            "gpu_seconds": self._gpus.labels(namespace),
+            "stored_bytes": self._stored.labels(namespace),
+            **{name: self._tokens.labels(namespace, what) for name, what in TOKENS.items()},
+        }
+        for name, counter in counters.items():
+            spent = getattr(after, name) - getattr(before, name)
+            if spent > 0:
+                counter.inc(spent)
 
 
 class _Writes:

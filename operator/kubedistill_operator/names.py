@@ -15,6 +15,8 @@ DIGEST_LABEL = f"{GROUP}/digest"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+"""Kueue's WorkloadPriorityClass: who goes first in the queue. The pods' PriorityClass is another matter."""
 
 LONGEST = 56
 """Characters of a child Job's name: its pods' host names are `<name>-<index>`, and labels have 63 at most."""

@@ -1,17 +1,17 @@
 """From Jobs and their pods to what reconcile sees. Pure; objects are JSON as the API server gives them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from kubedistill_api.observed import Cause, Child, ChildState
+from kubedistill_api.observed import QUEUED, Cause, Child, ChildState
 from kubedistill_api.stage import ExitCode, StageResult
 from kubedistill_api.status import Progress
 from kubedistill_operator.children import RULE_EXITS
 from kubedistill_operator.lost import Loss, has_ended
-from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, STAGE_LABEL
+from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, QUEUE_LABEL, STAGE_LABEL
 from kubedistill_operator.templates import CONTAINER
 
 Object = dict[str, Any]
@@ -30,7 +30,6 @@ EXITS = {
     ExitCode.TRY_AGAIN: Cause.TRY_AGAIN,
     ExitCode.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
 }
-QUEUED = "Queued"
 FIXES = {
     "Unschedulable": "",
     "ImagePullBackOff": "check the runtime's image and its pull secret",
@@ -77,7 +76,7 @@ def child(
     if deleted:
         return Child(**base, state="stopping", reason=away[0], message=away[1])
     if spec.get("suspend"):
-        return Child(**base, state="pending", reason=QUEUED, message="its Job is suspended; a queue admits it")
+        return Child(**base, state="pending", reason=QUEUED, message=_queued(metadata))
     state, reason, message = _state(pods, int(spec.get("parallelism", 1)), trouble)
     if losses:
         reason, message = away
@@ -108,6 +107,14 @@ def result(pods: Sequence[Object]) -> StageResult | None:
             except ValidationError:
                 continue
     return None
+
+
+def _queued(metadata: Object) -> str:
+    queue = metadata["labels"].get(QUEUE_LABEL)
+    if queue:
+        return f"waits to be admitted by Kueue's queue {queue} (kubectl get workloads)"
+    name = metadata["name"]
+    return f"Job {name} is suspended, and is in no queue: who suspended it resumes it (kubectl edit job {name})"
 
 
 def _state(pods: Sequence[Object], wanted: int, trouble: str) -> tuple[ChildState, str, str]:
@@ -145,7 +152,9 @@ def _complaint(pod: Object) -> tuple[str, str] | None:
             return reason, f"{said[:SHOWN]}; {fix}" if fix else said[:SHOWN]
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason") or "Unschedulable", f"pod {name}: {condition.get('message', '')}"[:SHOWN]
+            said = f"pod {name}: {condition.get('message', '')}"[:SHOWN]
+            since = _time(condition.get("lastTransitionTime"))
+            return condition.get("reason") or "Unschedulable", f"{said}{_since(since)}"
     return None
 
 
@@ -202,6 +211,10 @@ def _terminated(pod: Object) -> Object | None:
         if container.get("name") == CONTAINER:
             return container.get("state", {}).get("terminated")  # type: ignore[no-any-return]
     return None
+
+
+def _since(moment: datetime | None) -> str:
+    return f"; so since {moment.astimezone(UTC):%H:%M:%S} UTC" if moment else ""
 
 
 def _time(text: str | None) -> datetime | None:

@@ -11,7 +11,7 @@ import aiohttp
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import find, holds
-from kubedistill_api.observed import Child
+from kubedistill_api.observed import QUEUED, Child
 from kubedistill_api.status import JobStatus, StageStatus
 from kubedistill_operator.cluster import ApiError, Cluster
 
@@ -74,6 +74,11 @@ def _stage(before: StageStatus | None, after: StageStatus, pod: str | None) -> I
         when = after.retry_after.astimezone(UTC).strftime("%H:%M:%S UTC")
         said = f"{after.name}: {after.reason}: {after.message}; it is tried again at {when}{logs}"
         yield Happening("Warning", "StageRetry", said)
+    elif after.state == "Starting" and after.reason == QUEUED and before and before.reason != QUEUED:
+        if state == "Running":
+            yield Happening("Warning", "EvictedByQueue", f"{after.name}: its pods were told to end; {after.message}")
+        else:
+            yield Happening("Normal", QUEUED, f"{after.name}: {after.message}")
     elif after.state == "Starting" and after.reason and _trouble(before) != _trouble(after):
         yield Happening("Warning", after.reason, f"{after.name}: {after.message or after.reason}")
 

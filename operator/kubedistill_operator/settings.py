@@ -33,7 +33,8 @@ class Settings:
     resync_seconds: float = 300.0
     """Between two full lists, which find what the watches missed."""
     pending_seconds: float = RetryPolicy.pending_s
-    """A stage with nodes for some of its pods only gives them back after so long."""
+    """A stage with nodes for some of its pods only gives them back after so long; one with none for its only pod gives
+    its place on the runtime to who waits for one."""
     silence_seconds: float = 90.0
     """/healthz fails when the watches have told nothing for so long."""
     log_format: str = "json"
@@ -65,7 +66,8 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add(
         "--pending-seconds",
         type=float,
-        help="a stage with nodes for some of its pods only gives them back (default 480)",
+        help="a stage with nodes for some of its pods only gives them back, and one with none its place on the runtime "
+        "where others wait for it (default 480)",
     )
     add("--silence-seconds", type=float, help="/healthz fails when the watches are silent for so long (default 90)")
     add("--log-format", choices=("json", "text"), help="(default json)")

@@ -101,6 +101,10 @@ class Store:
             found.setdefault(pod["metadata"]["labels"].get(JOB_NAME_LABEL, ""), []).append(pod)
         return found
 
+    def living_stages(self, uid: str) -> set[str]:
+        """A resource's stages that have a Job which has not ended."""
+        return {job["metadata"]["labels"][STAGE_LABEL] for job in self.children(uid, "Job") if not _ended(job)}
+
     def key(self, uid: str) -> Key | None:
         """The resource of a uid."""
         return self._keys.get(uid)

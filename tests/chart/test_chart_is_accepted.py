@@ -16,7 +16,7 @@ RUNTIME: Object = {
     "image": "registry.example/kubedistill:0.1.0",
     "storage": {"uri": "pvc://kubedistill/artifacts"},
     "sampler": {"replicas": 2, "gpusPerReplica": 8, "template": {"spec": {"nodeSelector": {"gpu": "h100"}}}},
-    "limits": {"allowedModels": ["hf://Qwen/*"], "allowedEndpointHosts": [], "maxParallelStages": 2},
+    "limits": {"allowedModels": ["hf://Qwen/*"], "allowedEndpointHosts": [], "maxParallelStages": 2, "maxStages": 8},
     "allowedNamespaces": {"names": ["team-a"], "matchLabels": {"gpu": "yes"}},
 }
 COMBINATIONS: dict[str, Object] = {

@@ -113,6 +113,8 @@ BASES: dict[str, Manifest] = {
             "maxGpus": 8,
             "maxActiveDeadlineSeconds": 60,
             "maxParallelStages": 2,
+            "maxStages": 8,
+            "maxStagesPerNamespace": 4,
             "allowedModels": ["hf://org/*"],
             "allowedEndpointHosts": ["*.svc"],
         },

@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.graph import Graph, Node, Resource, plan
 from kubedistill_api.job import DistillationJob
-from kubedistill_api.observed import Action, Cause, Child, Observed, StartStage, StopStage
+from kubedistill_api.observed import QUEUED, Action, Cause, Child, Observed, StartStage, StopStage
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.reconcile import is_finished, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import DecideParams, StageResult
 from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage
 from kubedistill_api.study import DistillationStudy
+from kubedistill_api.turns import Claim, Places, Turns
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(try_again_limit=4)
@@ -81,7 +82,10 @@ def result_of(graph: Graph, name: str, finished: datetime, **metrics: float) -> 
         stage=name,
         kind=node.kind,
         digest=node.digest,
-        outputs={"model": Artifact(uri="model", digest="sha256:0"), "report": Artifact(uri="r", digest="sha256:1")},
+        outputs={
+            "model": Artifact(uri="model", digest="sha256:0", bytes=200),
+            "report": Artifact(uri="r", digest="sha256:1", bytes=100),
+        },
         metrics=metrics,
         usage=Usage(gpu_seconds=1),
         started=finished - timedelta(seconds=10),
@@ -115,6 +119,10 @@ class Cluster:
 
     resource: Resource = field(default_factory=job)
     slots: int | None = None
+    places: int | None = None
+    """Of the runtime, which rivals share."""
+    rivals: int = 0
+    """Places that rivals hold; each of them asks for another one."""
     now: datetime = START
     status: JobStatus | None = None
     version: int = 0
@@ -152,7 +160,14 @@ class Cluster:
         observed = self.history[-1 - min(stale_children, len(self.history) - 1)]
         version, resource, status = self.stored[-1 - min(stale_status, len(self.stored) - 1)]
         after, actions = reconcile(
-            resource, graph_of(resource), status, observed, self.now, slots=self.slots, policy=POLICY
+            resource,
+            graph_of(resource),
+            status,
+            observed,
+            self.now,
+            slots=self.slots,
+            turns=self.turns(),
+            policy=POLICY,
         )
         if crash_after == 0:
             return ()
@@ -169,6 +184,12 @@ class Cluster:
             self.apply(action, resource)
         self.record()
         return actions
+
+    def turns(self) -> Turns | None:
+        """The places as the resource finds them."""
+        claims = tuple(Claim(START, f"rival-{n}", ("rival",), "train") for n in range(self.rivals))
+        held = {f"rival-{n}": 1 for n in range(self.rivals)}
+        return Turns("Runtime r", Places(self.places), "own", ("own",), held, claims) if self.places else None
 
     def apply(self, action: Action, resource: Resource) -> None:
         match action:
@@ -237,6 +258,10 @@ class Cluster:
         self.failures[child.stage, cause] += 1
         self._put(replace(child, state="failed", cause=cause, message=f"{cause} in {child.stage}"))
 
+    def evict(self, child: Child) -> None:
+        """A queue suspends it, and may admit it again."""
+        self._put(replace(child, state="pending", reason=QUEUED, progress=None, started=None))
+
     def remove(self, child: Child) -> None:
         """By hand, or by a time to live."""
         del self.children[child.stage, child.attempt]
@@ -264,6 +289,7 @@ class Cluster:
     def settle(self, rounds: int = 400) -> None:
         """Reads are fresh, nothing crashes, and every child that is wanted comes to a good end, until nothing is left
         to do. A child that is not wanted hangs until it is stopped."""
+        self.rivals = 0
         for _ in range(rounds):
             version = self.version
             actions = self.look()
@@ -304,5 +330,8 @@ class Cluster:
         living = Counter(child.stage for child in self.living())
         assert all(n == 1 for n in living.values()), f"two attempts of one stage at once: {living}"
         for stage in self.status.stages if self.status else ():
+            if stage.waiting_since:
+                asks = (stage.state, stage.reason) == ("Waiting", "WaitingForPlace")
+                assert asks, f"{stage.name} stands in the line and does not wait"
             failed = self.failures[stage.name, Cause.APPLICATION]
             assert stage.failures <= failed, f"{stage.name} counts {stage.failures} failures of {failed}"

@@ -153,7 +153,7 @@ def test_standings_tell_the_cost_and_the_teachers_own_accuracy() -> None:
     assert [by_name[c].teacher_accuracy for c in "abc"] == [0.4, 0.8, None]
     assert by_name["a"].trace_tokens == 33.5
     assert (by_name["a"].corpus_entropy, by_name["a"].corpus_nll, by_name["b"].corpus_nll) == (0.5, 0.7, None)
-    assert by_name["b"].usage == Usage(gpu_seconds=3, completion_tokens=350)
+    assert by_name["b"].usage == Usage(gpu_seconds=3, completion_tokens=350, stored_bytes=4 * 300)
 
 
 def test_a_decision_over_16_candidates_fits_into_a_termination_message() -> None:

@@ -7,10 +7,11 @@ import pytest
 from cluster_model import COUNTED, POLICY, START, Cluster, job, result_of, stage_of
 
 from kubedistill_api.conditions import find, holds
-from kubedistill_api.observed import Cause, Child, DeleteResource, Observed, StartStage, StopStage
+from kubedistill_api.observed import Cause, Child, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import DISRUPTED, GIVEN_BACK, TRY_AGAINS
 from kubedistill_api.status import JobStatus, Score, ScoreDelta
+from kubedistill_api.turns import Claim, Places, Turns
 
 
 def running(cluster: Cluster, stage: str) -> Child:
@@ -53,6 +54,64 @@ def test_slots_bound_the_stages_that_run_at_once_and_the_plan_orders_them() -> N
     assert cluster.look() == (StartStage("sample", 0),)
 
 
+def test_who_waits_for_a_place_keeps_its_turn_says_for_what_and_starts_when_it_comes() -> None:
+    theirs = Claim(START, "b", ("other",), "train")
+    full = Turns("DistillationRuntime r", Places(1), "a", ("own",), {"b": 1}, (theirs,))
+    status, actions = reconcile(job(), Cluster().graph, None, Observed(), START, turns=full)
+    prepare = stage_of(status, "prepare")
+    assert (actions, prepare.state, prepare.reason) == ((), "Waiting", "WaitingForPlace")
+    assert prepare.message == "waits for one of 1 places on DistillationRuntime r; it is next"
+    assert status.phase == "Pending"
+    assert find(status.conditions, "Progressing").message == f"prepare: {prepare.message}"
+    later = START + timedelta(seconds=1000)
+    again, _ = reconcile(job(), Cluster().graph, status, Observed(), later, turns=full)
+    assert stage_of(again, "prepare").waiting_since == START
+    assert again.active_since is None
+    free = replace(full, held={}, claims=())
+    begun, actions = reconcile(job(), Cluster().graph, again, Observed(), later, turns=free)
+    assert actions == (StartStage("prepare", 0),)
+    assert stage_of(begun, "prepare").waiting_since is None
+
+
+@pytest.mark.parametrize("how", ["suspended", "held", "done by another", "no bound"])
+def test_who_cannot_take_its_turn_does_not_stand_in_the_line(how: str) -> None:
+    full = Turns("DistillationRuntime r", Places(1), "a", ("own",), {"b": 1})
+    graph = Cluster().graph
+    waits, _ = reconcile(job(), graph, None, Observed(), START, turns=full)
+    assert stage_of(waits, "prepare").waiting_since
+    hold = Hold("SpecChanged", "") if how == "held" else None
+    results = {graph["prepare"].digest: result_of(graph, "prepare", START)} if how == "done by another" else {}
+    turns = None if how == "no bound" else full
+    spec = job(suspend=how == "suspended")
+    after, _ = reconcile(spec, graph, waits, Observed(results=results), START, turns=turns, hold=hold)
+    prepare = stage_of(after, "prepare")
+    assert (prepare.waiting_since, prepare.reason) == (None, "")
+
+
+def test_one_look_takes_no_more_places_than_there_are() -> None:
+    cluster = Cluster()
+    cluster.succeed(running(cluster, "prepare"))
+    one = Turns("DistillationRuntime r", Places(1), "a", ("own",), {})
+    status, actions = reconcile(cluster.resource, cluster.graph, cluster.status, cluster.observe(), START, turns=one)
+    assert actions == (StartStage("baseline", 0),)
+    assert stage_of(status, "sample").message.endswith("; it is next")
+
+
+def test_a_child_without_room_gives_a_wanted_place_back_for_free_and_no_other() -> None:
+    cluster = Cluster(job(backoffLimit=0))
+    cluster.look()
+    (child,) = cluster.living()
+    cluster._put(replace(child, started=cluster.now))
+    cluster.advance(POLICY.pending_s + 1)
+    cluster.look()
+    assert stage_of(cluster.status, "prepare").state == "Starting"
+    cluster._put(replace(child, started=START, wanted=True, message="no node"))
+    assert cluster.look() == (StopStage("prepare", 0),)
+    prepare = stage_of(cluster.status, "prepare")
+    assert (prepare.state, prepare.reason, prepare.failures) == ("Waiting", "Unschedulable", 0)
+    assert prepare.message == "no node; after 480 s it gave its place on the runtime to others"
+
+
 def test_the_whole_job_ends_complete_with_cost_and_result() -> None:
     cluster = Cluster()
     cluster.settle()
@@ -61,6 +120,7 @@ def test_the_whole_job_ends_complete_with_cost_and_result() -> None:
     assert holds(status.conditions, "Complete")
     assert find(status.conditions, "Progressing").status == "False"
     assert status.usage.gpu_seconds == len(cluster.graph.nodes)
+    assert status.usage.stored_bytes == sum(stage.usage.stored_bytes for stage in status.stages) == 7 * 300
     assert status.result.model_uri == f"/storage/stages/{cluster.graph['train'].folder}/model"
     assert status.active_since is None
 
@@ -319,6 +379,27 @@ def test_a_changed_spec_does_anew_what_differs_and_keeps_the_rest() -> None:
     cluster.end_stopping(cluster.children["train", 0])
     assert cluster.look() == (StartStage("train", 1),)
     assert cluster.status.observed_generation == 2
+
+
+def test_time_in_a_queue_does_not_count_against_the_deadline_and_an_eviction_is_no_failure() -> None:
+    cluster = Cluster(job(activeDeadlineSeconds=100, backoffLimit=0))
+    child = running(cluster, "prepare")
+    cluster.advance(60)
+    cluster.evict(child)
+    cluster.look()
+    assert cluster.status.active_since is None
+    cluster.advance(1e6)
+    assert cluster.look() == ()
+    prepare = stage_of(cluster.status, "prepare")
+    assert (prepare.state, prepare.reason, prepare.attempt, prepare.failures) == ("Starting", "Queued", 0, 0)
+    again = running(cluster, "prepare")
+    assert again.attempt == 0
+    cluster.advance(39)
+    cluster.look()
+    assert cluster.status.phase == "Running"
+    cluster.advance(1)
+    cluster.look()
+    assert find(cluster.status.conditions, "Failed").reason == "DeadlineExceeded"
 
 
 def test_a_clock_that_jumps_back_neither_stalls_a_retry_nor_stretches_the_deadline() -> None:

@@ -20,9 +20,9 @@ class World(RuleBasedStateMachine):
     failures = FREE
     backoff_limit = 3
 
-    @initialize(slots=st.sampled_from([None, 1, 2]), suspend=st.booleans())
-    def begin(self, slots: int | None, suspend: bool) -> None:
-        self.cluster = Cluster(job(suspend=suspend, backoffLimit=self.backoff_limit), slots)
+    @initialize(slots=st.sampled_from([None, 1, 2]), places=st.sampled_from([None, 1, 2]), suspend=st.booleans())
+    def begin(self, slots: int | None, places: int | None, suspend: bool) -> None:
+        self.cluster = Cluster(job(suspend=suspend, backoffLimit=self.backoff_limit), slots, places)
 
     def _any(self, data: st.DataObject, *states: str):
         found = [child for child in self.cluster.living() if child.state in states]
@@ -57,6 +57,15 @@ class World(RuleBasedStateMachine):
     def child_fails(self, data: st.DataObject) -> None:
         if child := self._any(data, "pending", "running"):
             self.cluster.fail(child, data.draw(st.sampled_from(self.failures)))
+
+    @rule(held=st.integers(0, 2))
+    def rivals_take_or_leave_places(self, held: int) -> None:
+        self.cluster.rivals = held
+
+    @rule(data=st.data())
+    def queue_evicts_a_child(self, data: st.DataObject) -> None:
+        if child := self._any(data, "pending", "running"):
+            self.cluster.evict(child)
 
     @rule(data=st.data())
     def child_is_deleted_by_hand(self, data: st.DataObject) -> None:

@@ -9,7 +9,7 @@ from kubedistill_api.job import DistillationJob
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import StageSpec
 from kubedistill_operator.children import plan_map, stage_children
-from kubedistill_operator.names import LONGEST, QUEUE_LABEL, child_name
+from kubedistill_operator.names import LONGEST, PRIORITY_LABEL, QUEUE_LABEL, child_name
 from kubedistill_operator.templates import BadTemplate
 
 KEY = {"name": "hub", "key": "HF_TOKEN"}
@@ -128,6 +128,19 @@ def test_several_pods_find_the_first_by_the_name_of_a_headless_service() -> None
 def test_all_pods_of_a_training_must_end_well() -> None:
     manifest, _ = child("train", runtime(trainer={"replicas": 2}))
     assert "successPolicy" not in manifest["spec"]
+
+
+def test_a_child_of_a_queue_is_made_suspended_with_the_priority_of_its_resource() -> None:
+    assert "suspend" not in child("train", runtime())[0]["spec"]
+    labels = {QUEUE_LABEL: "own", PRIORITY_LABEL: "high", "team": "a"}
+    own = job().model_copy(update={"metadata": job().metadata.model_copy(update={"labels": labels})})
+    manifest, service = child("train", runtime(trainer={"replicas": 2}), own)
+    assert manifest["spec"]["suspend"] is True
+    assert manifest["metadata"]["labels"].items() >= {QUEUE_LABEL: "own", PRIORITY_LABEL: "high"}.items()
+    for other in (service, manifest["spec"]["template"]):
+        assert not other["metadata"]["labels"].keys() & labels.keys()
+    unqueued = own.model_copy(update={"metadata": own.metadata.model_copy(update={"labels": {PRIORITY_LABEL: "high"}})})
+    assert PRIORITY_LABEL not in child("train", runtime(), unqueued)[0]["metadata"]["labels"]
 
 
 def test_the_queue_of_the_job_goes_before_that_of_the_runtime() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from kubedistill_api.observed import Cause
 from kubedistill_operator import observe
-from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, STAGE_LABEL
+from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, QUEUE_LABEL, STAGE_LABEL
 
 DIGEST = "d" * 64
 
@@ -102,6 +102,11 @@ def test_a_suspended_job_waits_in_a_queue() -> None:
     item = job()
     item["spec"]["suspend"] = True
     assert observe.child(item, [], DIGEST, None).reason == "Queued"
+    assert "no queue" in observe.child(item, [], DIGEST, None).message
+    item["metadata"]["labels"][QUEUE_LABEL] = "gpus"
+    child = observe.child(item, [pod(metadata={"deletionTimestamp": "2026-01-01T00:00:09Z"})], DIGEST, None)
+    assert (child.state, child.reason, child.partly) == ("pending", "Queued", False)
+    assert "queue gpus" in child.message
 
 
 def test_a_job_under_deletion_is_alive_until_its_pods_are_gone() -> None:

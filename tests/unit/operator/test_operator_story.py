@@ -75,6 +75,18 @@ def test_the_log_has_a_line_for_the_start_and_one_for_the_end_of_an_attempt() ->
     assert list(lines(status("Waiting"), status("Succeeded", reused=True), [], NOW)) == []
 
 
+def test_a_queue_that_takes_its_places_back_is_told_as_that_and_waiting_for_it_is_no_warning() -> None:
+    queued = status("Starting", reason="Queued", message="waits for gpus")
+    (first,) = happenings(status("Starting"), queued, [])
+    assert (first.type, first.reason, first.message) == ("Normal", "Queued", "train: waits for gpus")
+    (evicted,) = happenings(RUNNING, queued, [])
+    assert (evicted.type, evicted.reason) == ("Warning", "EvictedByQueue")
+    assert list(happenings(queued, queued, [])) == []
+    (line,) = lines(RUNNING, queued, [CHILD], NOW)
+    assert (line["event"], line["outcome"], line["reason"]) == ("end", "Stopped", "Queued")
+    assert [line["event"] for line in lines(queued, RUNNING, [CHILD], NOW)] == ["start"]
+
+
 def test_the_fields_of_a_line_are_fields_of_the_json() -> None:
     record = logging.LogRecord("n", logging.INFO, "", 0, "said", (), None)
     record.fields = {"event": "start", "stage": "train"}
