@@ -127,14 +127,15 @@ async def gone(cluster: Cluster, namespace: str, name: str) -> None:
         raise AssertionError(f"{name} is still there")
 
 
-async def until_it_trains(cluster: Cluster) -> None:
-    """Returns once a pod of the stage train runs."""
+async def until_it_trains(cluster: Cluster, name: str) -> None:
+    """Returns once a pod of the job's stage train runs."""
+    chosen = f"kubedistill.io/stage=train,app.kubernetes.io/instance={name}"
     for _ in range(int(WAIT_S / LOOK_S)):
-        pods, _version = await cluster.list_all("Pod", "team-a", labelSelector="kubedistill.io/stage=train")
+        pods, _version = await cluster.list_all("Pod", "team-a", labelSelector=chosen)
         if any(pod["status"].get("phase") == "Running" for pod in pods):
             return
         await asyncio.sleep(LOOK_S)
-    raise AssertionError("no pod of the stage train runs")
+    raise AssertionError(f"no pod of the stage train of {name} runs")
 
 
 def deployment(cluster: ControlPlane, namespace: str = NAMESPACE) -> Object:
@@ -178,11 +179,13 @@ async def test_with_the_charts_rights_and_no_others_a_job_completes_and_everythi
     async with playground(installed, "team-a") as (cluster, player):
         player.hold("train")
         async with operating(installed, chosen) as operator:
-            for manifest in (job("demo", ttlSecondsAfterFinished=1), job("paused", backoffLimit=0), study("ladder")):
+            # Of another seed, so that it has pods of its own, which its suspension stops.
+            paused = job("paused", training={"seed": 7})
+            for manifest in (job("demo", ttlSecondsAfterFinished=1), paused, study("ladder")):
                 await cluster.create({**manifest, "metadata": manifest["metadata"] | {"namespace": "team-a"}})
             await until(cluster, "team-a", "demo", "Running", operator)
             await until(cluster, "team-a", "paused", "Running", operator)
-            await until_it_trains(cluster)
+            await until_it_trains(cluster, "paused")
             paused = await cluster.get("DistillationJob", "team-a", "paused")
             await cluster.replace(paused | {"kind": "DistillationJob", "spec": paused["spec"] | {"suspend": True}})
             await until(cluster, "team-a", "paused", "Suspended", operator)

@@ -47,11 +47,16 @@ async def test_the_events_tell_the_story(case: Case) -> None:
 async def test_the_plugin_of_kubectl_shows_a_job_to_its_end(case: Case, control_plane: ControlPlane) -> None:
     folders = [control_plane.programs["kubectl"].parent, Path(sys.executable).parent, "/usr/bin", "/bin"]
     environment = without_proxies() | {"KUBECONFIG": case.kubeconfig, "PATH": os.pathsep.join(map(str, folders))}
-    await case.create(runtime(), job())
+    await case.create(runtime(), job(suspend=True))
     async with case.operator():
         watch = await asyncio.create_subprocess_exec(
             "kubectl", "distill", "watch", "demo", "-n", case.namespace, stdout=subprocess.PIPE, env=environment
         )
+        assert watch.stdout
+        assert f"DistillationJob {case.namespace}/demo" in (await watch.stdout.readline()).decode()
+        # Once it has suspended the job, the operator does not write in between.
+        await case.until("DistillationJob", "demo", lambda status: status.get("phase") == "Suspended")
+        await case.patch("DistillationJob", "demo", {"suspend": False})
         out, _ = await watch.communicate()
     assert watch.returncode == 0
     text = out.decode()
