@@ -28,6 +28,7 @@ from kubedistill_api.base import API_VERSION
 from kubedistill_operator.cluster import Cluster, path
 from kubedistill_operator.names import SELECTOR
 from tests.cluster.controlplane import ControlPlane, _free_port
+from tests.cluster.host_runtime import claim
 from tests.cluster.kwok import Kwok
 from tests.cluster.processes import without_proxies
 
@@ -274,6 +275,8 @@ def main() -> None:
     with ControlPlane(scheduler=True) as control_plane, Kwok(control_plane):
         control_plane.install_crds()
         control_plane.kubectl("create", "namespace", NAMESPACE)
+        # Pods whose claim is missing find no node.
+        control_plane.apply(*claim(NAMESPACE, "data", Path("/nowhere"), "ReadWriteMany"))
         result = asyncio.run(load(control_plane, chosen.jobs))
     print(json.dumps(result, indent=None if chosen.json else 1))
 

@@ -68,12 +68,12 @@ def tenant(namespace: str, level: str, work: Path) -> list[Manifest]:
     labels = {"pod-security.kubernetes.io/enforce": level}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
-        *_claim(namespace, HOST_CLAIM, Path("/"), "ReadOnlyMany"),
-        *_claim(namespace, WORK_CLAIM, work, "ReadWriteMany"),
+        *claim(namespace, HOST_CLAIM, Path("/"), "ReadOnlyMany"),
+        *claim(namespace, WORK_CLAIM, work, "ReadWriteMany"),
     ]
 
 
-def _claim(namespace: str, name: str, path: Path, mode: str) -> list[Manifest]:
+def claim(namespace: str, name: str, path: Path, mode: str) -> list[Manifest]:
     """A claim and the one volume that it is bound to."""
     size = "100Gi"
     volume_name = f"{namespace}-{name}"
