@@ -15,6 +15,7 @@ from kubedistill_operator.kinds import PLURALS
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
+from kubedistill_operator.stateless import NoDifference, NoProgress
 
 WATCHED = {
     **{kind: (GROUP, VERSION, plural) for kind, plural in PLURALS.items()},
@@ -82,6 +83,8 @@ def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
+    chosen.persistence.diffbase_storage = NoDifference()
+    chosen.persistence.progress_storage = NoProgress()
     chosen.watching.server_timeout = SERVER_TIMEOUT_S
     chosen.watching.client_timeout = SERVER_TIMEOUT_S + 10
     chosen.watching.connect_timeout = CONNECT_TIMEOUT_S

@@ -198,6 +198,15 @@ async def until(is_so: Callable[[], bool], told: Callable[[], str]) -> None:
         await asyncio.sleep(0.05)
 
 
+async def _settled(port: int) -> None:
+    """Returns once nothing was written for five seconds: Events are written behind the rest."""
+    end, before = time.monotonic() + LIMIT_S, -1.0
+    while (now := sum(writes(port).values())) != before:
+        assert time.monotonic() < end, "the operator does not come to rest"
+        before = now
+        await asyncio.sleep(5)
+
+
 async def load(control_plane: ControlPlane, count: int) -> Object:
     """Everything that is measured."""
     cluster = await Cluster.connect(str(control_plane.kubeconfig))
@@ -238,7 +247,7 @@ async def _operator_load(cluster: Cluster, process: psutil.Process, port: int, c
     ended_s = max(seen.ended.values()) - started
     waits = [seen.first_child[name] - seen.applied[name] for name in seen.first_child]
     cuts = quantiles(waits, n=100)
-    await asyncio.sleep(5)
+    await _settled(port)
     total_cpu = cpu_s(process) - used
     per_job = {resource: (n - written.get(resource, 0)) / count for resource, n in writes(port).items()}
     print(f"== at rest for {REST_S:.0f} s", file=sys.stderr, flush=True)
