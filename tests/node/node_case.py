@@ -167,10 +167,11 @@ def stage_folder(root: Path, stage: str) -> Path:
 
 
 def rows(path: Path) -> list[Object]:
-    """A table's rows without what measures time."""
+    """A table's rows without what measures time, and without surplus traces: whether an answer that is not needed is
+    drawn before that is known is a matter of time too."""
     table = pq.read_table(path)
     found: list[Object] = table.drop_columns([n for n in TIMES if n in table.column_names]).to_pylist()
-    return found
+    return [row for row in found if not row.get("surplus")]
 
 
 def recorded(root: Path) -> int:
