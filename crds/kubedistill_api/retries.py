@@ -35,8 +35,7 @@ class RetryPolicy:
     disruption_base_s: float = 5
     pending_s: float = 480
     """A child with places for some of its pods only gives them back after so long, and one without any the place on its
-    runtime that others wait for. Less than the ten minutes that pods
-    wait for each other."""
+    runtime that others wait for. Less than the ten minutes that pods wait for each other."""
     given_back_base_s: float = 60
     cap_s: float = 600
 

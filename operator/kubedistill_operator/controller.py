@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.graph import Graph, Resource
-from kubedistill_api.observed import Action, Child, DeleteResource, Hold, Observed, StartStage, StopStage
+from kubedistill_api.observed import Action, Cause, Child, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import ACTIVE, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import StageResult
@@ -50,7 +50,7 @@ NODE_LOOK_S = 15.0
 PLACE_LOOK_S = 30.0
 """Who waits for a place is woken when it is its turn, and looks this often how many are before it; less often where
 many wait."""
-ROOMLESS = ("Unschedulable", "QuotaExceeded")
+ROOMLESS = (Cause.UNSCHEDULABLE, Cause.QUOTA)
 """Reasons of a child for which the cluster has no room."""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -216,9 +216,16 @@ def stage_of(pod: Object) -> str:
 async def playing(cluster: Cluster, namespace: str) -> AsyncIterator[Player]:
     """A player at work."""
     player = Player(cluster, namespace)
-    task = asyncio.create_task(player.run())
-    try:
+    async with at_work(player.run()):
         yield player
+
+
+@contextlib.asynccontextmanager
+async def at_work(run: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What plays a part of the cluster, until the end of the block. Raises what it died of."""
+    task = asyncio.create_task(run)
+    try:
+        yield
     finally:
         died = task.done()
         task.cancel()

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from operator_case import WAIT_S, Case, condition, job, runtime, stage, stages
-from player import stage_of
+from player import at_work, stage_of
 
 from kubedistill_operator.cluster import ApiError, Conflict, path
 from kubedistill_operator.names import INDEX_LABEL, PRIORITY_LABEL, QUEUE_LABEL
@@ -84,15 +84,8 @@ class Queue:
 async def queue_of(case: Case, *closed: str) -> AsyncIterator[Queue]:
     queue = Queue(case)
     queue.closed |= set(closed)
-    task = asyncio.create_task(queue.run())
-    try:
+    async with at_work(queue.run()):
         yield queue
-    finally:
-        died = task.done()
-        task.cancel()
-        await asyncio.wait({task})
-        if died:
-            task.result()
 
 
 async def the_job(case: Case, name: str) -> Object:

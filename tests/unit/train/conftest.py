@@ -43,6 +43,23 @@ def make_job(tmp_path: Path, model_path: Path, corpus: Path) -> Callable[..., An
     return make
 
 
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What torch.compile makes a graph of from here on; a graph is then run as it is."""
+    import torch
+
+    made: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    compiles = torch.compile
+    monkeypatch.setattr("torch.compile", lambda function, **_: compiles(function, backend=backend))
+    torch._dynamo.reset()
+    return made
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[Any]:
     """A world of one, in the process of the test."""

@@ -159,17 +159,10 @@ def test_what_another_training_left_in_the_folder_is_not_taken(make_job, world):
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "full", "selective"])
-def test_measuring_compiles_nothing_and_keeps_no_activations(make_job, world, monkeypatch, checkpointing):
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    graphs = []
-    compiles, shards = torch.compile, loop.shard
-    monkeypatch.setattr("torch.compile", lambda function: compiles(function, backend=backend))
+def test_measuring_compiles_nothing_and_keeps_no_activations(make_job, world, monkeypatch, graphs, checkpointing):
+    shards = loop.shard
     wanted = {"checkpointing": checkpointing, "compiled": True}
     monkeypatch.setattr(loop, "shard", lambda *a, **options: shards(*a, **(options | wanted)))
-    torch._dynamo.reset()
     compiled = Trainer(make_job("compiled"), world)
     compiled.objective.compiled = True
     compiled.covariates().before()

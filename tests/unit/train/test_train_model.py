@@ -118,19 +118,11 @@ def test_gpu_kernels_are_refused_on_a_cpu():
 
 @pytest.mark.parametrize("kernel_and_checkpointing", ["varlen none", "varlen full", "varlen selective", "flex none"])
 def test_layers_are_compiled_once_for_batches_of_any_number_of_traces(
-    examples, model_path, monkeypatch, kernel_and_checkpointing
+    examples, model_path, monkeypatch, graphs, kernel_and_checkpointing
 ):
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    graphs = []
     kernel, checkpointing = kernel_and_checkpointing.split()
-    compiles = torch.compile
-    monkeypatch.setattr("torch.compile", lambda function, **_: compiles(function, backend=backend))
     monkeypatch.setattr(attention, "varlen_attn", torch.ops.kubedistill_tests.varlen)
     monkeypatch.setattr(attention, "VARLEN_OPTIONS", frozenset())
-    torch._dynamo.reset()
     model = load_model(model_path, read_config(model_path), torch.float32)
     for layer in decoder_layers(model):
         _prepare(layer, checkpointing, True)
