@@ -61,18 +61,42 @@ _CARD = "DeepSeek-R1 model card"
 _LIGHT = "Light-R1 README"
 
 
-def _ded(table: int, scores: Mapping[str, float], metric: str = "avg@16") -> tuple[Published, ...]:
-    """What the DED paper prints of models that it ran itself; its re-runs are mostly below the authors' figures."""
-    own = "NTele-R1"
+_QWEN_25 = "Qwen/Qwen2.5-32B-Instruct"
+_PHI = "microsoft/phi-4"
+_QWQ = "Qwen/QwQ-32B"
+_QWEN_3 = "Qwen/Qwen3-32B"
+_LIGHT_DS = "qihoo360/Light-R1-32B-DS"
+_NTELE = "NTele-R1-32B-Math"
+_DED: Mapping[int, Mapping[str, Mapping[str, float]]] = {
+    1: {
+        "aime24": {R1_DISTILL: 65.63, _QWEN_25: 17.50, _PHI: 17.92},
+        "aime25": {R1_DISTILL: 53.54, _QWEN_25: 10.0, _PHI: 17.29},
+        "math500": {R1_DISTILL: 89.8, _QWEN_25: 81.0, _PHI: 79.6},
+        "gpqa-diamond": {R1_DISTILL: 62.10, _QWEN_25: 48.50, _PHI: 51.01},
+    },
+    2: {
+        "aime24": {_QWQ: 76.25, _QWEN_3: 78.75, _LIGHT_DS: 74.79, _NTELE: 81.87},
+        "aime25": {_QWQ: 67.30, _QWEN_3: 73.33, _LIGHT_DS: 68.54, _NTELE: 77.29},
+        "math500": {_QWQ: 94.6, _QWEN_3: 94.6, _LIGHT_DS: 92.0, _NTELE: 95.2},
+    },
+    5: {"gpqa-diamond": {_QWQ: 63.60, _NTELE: 68.69}},
+    6: {"gsm8k": {R1_DISTILL: 92.57}, "mmlu": {R1_DISTILL: 87.79}},
+}
+"""The tables of the DED paper, of models that it ran itself; its re-runs are mostly below the authors' figures."""
+
+
+def _ded(benchmark: str, metric: str) -> tuple[Published, ...]:
+    """What the DED paper prints of a benchmark, table by table."""
     return tuple(
         Published(
             model,
             score,
-            "its authors" if own in model else "re-run by the DED paper",
+            "its authors" if model == _NTELE else "re-run by the DED paper",
             f"arXiv 2508.09883, table {table}",
             metric,
         )
-        for model, score in scores.items()
+        for table, rows in _DED.items()
+        for model, score in rows.get(benchmark, {}).items()
     )
 
 
@@ -91,18 +115,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             published=(
                 Published("deepseek-ai/DeepSeek-R1", 79.8, "its authors", _CARD),
                 Published(R1_DISTILL, 72.6, "its authors", _CARD),
-                Published("qihoo360/Light-R1-32B-DS", 78.1, "its authors", _LIGHT, "avg@64"),
-                Published("Qwen/QwQ-32B", 78.5, "the authors of Light-R1", _LIGHT, "avg@64"),
-                *_ded(1, {R1_DISTILL: 65.63, "Qwen/Qwen2.5-32B-Instruct": 17.50, "microsoft/phi-4": 17.92}),
-                *_ded(
-                    2,
-                    {
-                        "Qwen/QwQ-32B": 76.25,
-                        "Qwen/Qwen3-32B": 78.75,
-                        "qihoo360/Light-R1-32B-DS": 74.79,
-                        "NTele-R1-32B-Math": 81.87,
-                    },
-                ),
+                Published(_LIGHT_DS, 78.1, "its authors", _LIGHT, "avg@64"),
+                Published(_QWQ, 78.5, "the authors of Light-R1", _LIGHT, "avg@64"),
+                *_ded("aime24", "avg@16"),
             ),
         ),
         "aime25": Preset(
@@ -117,18 +132,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             samples=16,
             published=(
                 Published(R1_DISTILL, 54.9, "the authors of Light-R1", _LIGHT, "avg@64"),
-                Published("qihoo360/Light-R1-32B-DS", 65.9, "its authors", _LIGHT, "avg@64"),
-                Published("Qwen/QwQ-32B", 69.3, "the authors of Light-R1", _LIGHT, "avg@64"),
-                *_ded(1, {R1_DISTILL: 53.54, "Qwen/Qwen2.5-32B-Instruct": 10.0, "microsoft/phi-4": 17.29}),
-                *_ded(
-                    2,
-                    {
-                        "Qwen/QwQ-32B": 67.30,
-                        "Qwen/Qwen3-32B": 73.33,
-                        "qihoo360/Light-R1-32B-DS": 68.54,
-                        "NTele-R1-32B-Math": 77.29,
-                    },
-                ),
+                Published(_LIGHT_DS, 65.9, "its authors", _LIGHT, "avg@64"),
+                Published(_QWQ, 69.3, "the authors of Light-R1", _LIGHT, "avg@64"),
+                *_ded("aime25", "avg@16"),
             ),
         ),
         "math500": Preset(
@@ -144,17 +150,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             published=(
                 Published("deepseek-ai/DeepSeek-R1", 97.3, "its authors", _CARD),
                 Published(R1_DISTILL, 94.3, "its authors", _CARD),
-                *_ded(1, {R1_DISTILL: 89.8, "Qwen/Qwen2.5-32B-Instruct": 81.0, "microsoft/phi-4": 79.6}, "pass@1"),
-                *_ded(
-                    2,
-                    {
-                        "Qwen/QwQ-32B": 94.6,
-                        "Qwen/Qwen3-32B": 94.6,
-                        "qihoo360/Light-R1-32B-DS": 92.0,
-                        "NTele-R1-32B-Math": 95.2,
-                    },
-                    "pass@1",
-                ),
+                *_ded("math500", "pass@1"),
             ),
         ),
         "gpqa-diamond": Preset(
@@ -177,10 +173,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             published=(
                 Published("deepseek-ai/DeepSeek-R1", 71.5, "its authors", _CARD),
                 Published(R1_DISTILL, 62.1, "its authors", _CARD),
-                Published("qihoo360/Light-R1-32B-DS", 68.0, "its authors", _LIGHT),
-                Published("Qwen/QwQ-32B", 67.7, "the authors of Light-R1", _LIGHT),
-                *_ded(1, {R1_DISTILL: 62.10, "Qwen/Qwen2.5-32B-Instruct": 48.50, "microsoft/phi-4": 51.01}, "pass@1"),
-                *_ded(5, {"Qwen/QwQ-32B": 63.60, "NTele-R1-32B-Math": 68.69}, "pass@1"),
+                Published(_LIGHT_DS, 68.0, "its authors", _LIGHT),
+                Published(_QWQ, 67.7, "the authors of Light-R1", _LIGHT),
+                *_ded("gpqa-diamond", "pass@1"),
             ),
         ),
         "gsm8k": Preset(
@@ -194,7 +189,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
             questions=1319,
             samples=1,
-            published=_ded(6, {R1_DISTILL: 92.57}, "not said"),
+            published=_ded("gsm8k", "not said"),
         ),
         "mmlu": Preset(
             about="57 subjects, 4 options; outside of what is trained on",
@@ -210,7 +205,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             samples=1,
             published=(
                 Published("deepseek-ai/DeepSeek-R1", 90.8, "its authors", _CARD),
-                *_ded(6, {R1_DISTILL: 87.79}, "not said"),
+                *_ded("mmlu", "not said"),
             ),
         ),
         "mmlu-pro": Preset(
