@@ -71,7 +71,10 @@ class App:
         """Queues the resource that an object is, or belongs to."""
         metadata = item["metadata"]
         if kind in RESOURCES:
-            self.queue.add(Key(kind, metadata["namespace"], metadata["name"]))
+            # What a person asks for is answered before what pods tell: a thousand new jobs do not wait for each other's
+            # stages, and `suspend` and `delete` not for theirs.
+            asked = metadata.get("generation") != (item.get("status") or {}).get("observedGeneration")
+            self.queue.add(Key(kind, metadata["namespace"], metadata["name"]), ahead=asked)
         elif (uid := owner_uid(kind, item)) and (key := self.store.key(uid)):
             self.queue.add(key)
 

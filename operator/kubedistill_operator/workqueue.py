@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -19,9 +19,9 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ready: deque[Key] = deque()
-        self._since: dict[Key, float] = {}
-        """Keys in `_ready`, and since when."""
+        self._ahead: OrderedDict[Key, float] = OrderedDict()
+        self._ready: OrderedDict[Key, float] = OrderedDict()
+        """Keys in the order of their turns, and since when they wait."""
         self._working: set[Key] = set()
         self._again: set[Key] = set()
         self._later: list[tuple[float, int, Key]] = []
@@ -30,13 +30,15 @@ class WorkQueue(Generic[Key]):
         self._number = 0
         self._changed = asyncio.Event()
 
-    def add(self, key: Key) -> None:
-        """To be looked at as soon as may be."""
+    def add(self, key: Key, *, ahead: bool = False) -> None:
+        """To be looked at as soon as may be; `ahead` of those that were added without it."""
         if key in self._working:
             self._again.add(key)
-        elif key not in self._since:
-            self._since[key] = self._clock()
-            self._ready.append(key)
+        elif ahead:
+            self._ahead.setdefault(key, self._ready.pop(key, self._clock()))
+            self._changed.set()
+        elif key not in self._ahead:
+            self._ready.setdefault(key, self._clock())
             self._changed.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -57,12 +59,13 @@ class WorkQueue(Generic[Key]):
 
     @property
     def depth(self) -> int:
-        return len(self._ready)
+        return len(self._ahead) + len(self._ready)
 
     @property
     def age(self) -> float:
         """Seconds that the oldest key has been waiting."""
-        return self._clock() - self._since[self._ready[0]] if self._ready else 0.0
+        oldest = [next(iter(lane.values())) for lane in (self._ahead, self._ready) if lane]
+        return self._clock() - min(oldest) if oldest else 0.0
 
     async def work(self, handle: Callable[[Key], Awaitable[None]], failed: Callable[[Key, Exception], None]) -> None:
         """One worker: handles keys for ever. A key whose handling raises comes again, later each time."""
@@ -90,11 +93,10 @@ class WorkQueue(Generic[Key]):
                 if self._due.get(key) == due:
                     del self._due[key]
                     self.add(key)
-            if self._ready:
-                key = self._ready.popleft()
-                del self._since[key]
+            if lane := self._ahead or self._ready:
+                key, _ = lane.popitem(last=False)
                 self._working.add(key)
-                if self._ready:
+                if self.depth:
                     self._changed.set()
                 return key
             self._changed.clear()

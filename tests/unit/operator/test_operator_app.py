@@ -51,6 +51,30 @@ def test_what_lies_in_the_namespace_of_the_lease_alone_is_not_served() -> None:
     assert app.store.get("ClusterDistillationRuntime", "", "default")
 
 
+def test_what_a_person_asks_for_is_looked_at_before_what_pods_tell() -> None:
+    app = App(Idle(), Settings())
+    for n, (name, status) in enumerate((("seen", {"observedGeneration": 1}), ("asked", {}), ("new", {})), 1):
+        item = job("team-a") | {"status": status}
+        item["metadata"] |= {"name": name, "uid": name, "resourceVersion": str(n), "generation": 1}
+        app.observed("DistillationJob", "ADDED", item)
+    looked: list[str] = []
+
+    async def some() -> None:
+        done = asyncio.Event()
+
+        async def look(key: Key) -> None:
+            looked.append(key.name)
+            if key.name == "seen":
+                done.set()
+
+        worker = asyncio.create_task(app.queue.work(look, lambda key, error: None))
+        await done.wait()
+        worker.cancel()
+
+    asyncio.run(some())
+    assert looked == ["asked", "new", "seen"]
+
+
 async def pages(app: App) -> SimpleNamespace:
     """Status and text of each page, once they are served."""
     while not app.port:  # noqa: ASYNC110

@@ -49,6 +49,23 @@ async def test_a_key_added_twice_comes_once() -> None:
     assert sorted(seen) == ["a", "b"]
 
 
+async def test_what_is_added_ahead_comes_first_also_when_it_waits_already() -> None:
+    clock = Clock()
+    queue, seen = WorkQueue[str](clock), []
+
+    async def handle(key: str) -> None:
+        seen.append(key)
+
+    for key, ahead in (("a", False), ("b", False), ("c", True), ("b", True), ("c", False), ("d", True)):
+        queue.add(key, ahead=ahead)
+        clock.now += 1.0
+    assert (queue.depth, queue.age) == (4, 6.0)
+    async with working(queue, handle, workers=1):
+        await settled()
+    assert seen == ["c", "b", "d", "a"]
+    assert (queue.depth, queue.age) == (0, 0.0)
+
+
 async def test_a_key_added_while_it_is_worked_on_comes_again_and_never_twice_at_once() -> None:
     queue, running, most, done = WorkQueue[str](), 0, 0, 0
     gate = asyncio.Event()
