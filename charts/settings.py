@@ -41,7 +41,7 @@ class Image(Model):
 class Operator(Model):
     """How the operator works."""
 
-    workers: Annotated[int, Field(ge=1, le=256)] = 8
+    workers: Annotated[int, Field(ge=1, le=256)] = 32
     """Resources that are looked at side by side."""
     progress_seconds: Annotated[float, Field(gt=0)] = 10
     """Between two questions to a running stage for its progress."""

@@ -18,8 +18,10 @@ from kubedistill_operator.cluster import ApiError, Cluster
 log = logging.getLogger(__name__)
 
 COMPONENT = "kubedistill-operator"
-WAITING = 10_000
-"""Events that wait to be written; more are dropped, because they must never hold up the work."""
+LANES = 8
+"""Writers side by side. The events of one resource share one, and so keep their order."""
+WAITING = 2_500
+"""Events that wait in a lane; more are dropped, because they must never hold up the work."""
 MESSAGE = 1000
 
 
@@ -94,7 +96,7 @@ class Recorder:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
+        self._lanes = [asyncio.Queue[dict[str, Any]](WAITING) for _ in range(LANES)]
 
     def record(self, item: dict[str, Any], before: JobStatus, after: JobStatus, children: Sequence[Child] = ()) -> None:
         for one in happenings(before, after, children):
@@ -104,15 +106,21 @@ class Recorder:
         self._put(item, Happening("Warning", reason, message))
 
     def _put(self, item: dict[str, Any], one: Happening) -> None:
+        lane = self._lanes[hash(item["metadata"]["uid"]) % LANES]
         try:
-            self._waiting.put_nowait(event(item, one, datetime.now(UTC)))
+            lane.put_nowait(event(item, one, datetime.now(UTC)))
         except asyncio.QueueFull:
             log.warning("too many events wait; dropped: %s", one.message)
 
     async def run(self) -> None:
         """Writes for ever. An event that cannot be written is lost: it is a courtesy, not a record."""
+        async with asyncio.TaskGroup() as writers:
+            for lane in self._lanes:
+                writers.create_task(self._write(lane))
+
+    async def _write(self, lane: asyncio.Queue[dict[str, Any]]) -> None:
         while True:
-            item = await self._waiting.get()
+            item = await lane.get()
             try:
                 await self._cluster.create(item)
             except (ApiError, aiohttp.ClientError) as error:

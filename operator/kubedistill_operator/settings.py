@@ -20,8 +20,8 @@ class Settings:
 
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
-    workers: int = 8
-    """Resources that are looked at side by side."""
+    workers: int = 32
+    """Resources that are looked at side by side; a look is mostly waiting for the API server."""
     port: int = 8080
     """Port of /healthz, /readyz and /metrics; 0 takes any."""
     lease_namespace: str = "default"

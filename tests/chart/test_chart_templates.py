@@ -181,7 +181,7 @@ def test_the_generated_files_are_current_and_a_change_is_noticed(tmp_path: Path)
     assert made.startswith("before\n")
     assert made.endswith("after\n")
     assert "stale" not in made
-    assert "| `operator.workers` | `8` |" in made
+    assert "| `operator.workers` | `32` |" in made
 
 
 def test_the_defaults_in_yaml_are_those_of_the_models() -> None:

@@ -1,16 +1,19 @@
 """The story of a resource: Events and log lines, each thing told once."""
 
+import asyncio
 import json
 import logging
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kubedistill_api.observed import Child
 from kubedistill_api.status import JobStatus, StageStatus
+from kubedistill_operator.cluster import Cluster
 from kubedistill_operator.journal import lines
 from kubedistill_operator.logs import JsonFormatter
-from kubedistill_operator.recorder import happenings
+from kubedistill_operator.recorder import Recorder, happenings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHILD = Child("train", 0, "d", "running", pod="demo-train-0-0-x", started=NOW - timedelta(seconds=90))
@@ -93,3 +96,36 @@ def test_the_fields_of_a_line_are_fields_of_the_json() -> None:
     record.object = "DistillationJob/team-a/demo"
     line = json.loads(JsonFormatter().format(record))
     assert (line["event"], line["stage"], line["object"]) == ("start", "train", "DistillationJob/team-a/demo")
+
+
+async def test_events_are_written_side_by_side_and_in_order_for_each_resource() -> None:
+    written: list[tuple[str, str]] = []
+    under_way, most, rng, done = 0, 0, random.Random(0), asyncio.Event()
+
+    class Slow(Cluster):
+        def __init__(self) -> None: ...
+
+        async def create(self, item: dict) -> dict:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            for _ in range(rng.randrange(5)):
+                await asyncio.sleep(0)
+            under_way -= 1
+            written.append((item["involvedObject"]["uid"], item["message"]))
+            if len(written) == len(sent):
+                done.set()
+            return item
+
+    recorder = Recorder(Slow())
+    sent = [(f"uid-{n % 10}", str(n)) for n in range(100)]
+    for uid, message in sent:
+        metadata = {"name": uid, "namespace": "team-a", "uid": uid}
+        recorder.warn({"kind": "DistillationJob", "metadata": metadata}, "Told", message)
+    running = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(30):
+        await done.wait()
+    running.cancel()
+    for n in range(10):
+        assert [one for one in written if one[0] == f"uid-{n}"] == [one for one in sent if one[0] == f"uid-{n}"]
+    assert most > 1
