@@ -1,0 +1,111 @@
+"""How often does a probe name the right teacher? Real probes on the embedded models, each with seeds of its own.
+
+    python -m tests.benchmarks.probe_repeats --runs 20 --root probes
+
+A run draws the questions of its first round, the traces, the order of training and the answers anew. The right teacher
+is known: `careless` makes the best student, by 24 points where all are compared in full. Prints a line a run, and then
+how many were right, wrong and undecided, what error rate that rules out, and the tokens against those of all candidates
+in full (`rounds: 1`, the first `--full` runs). Runs that are there in `--root` are not run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from math import comb
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "probe.yaml"
+RIGHT = "careless"
+TOKENS = ("completionTokens", "trainingTokens")
+
+
+def manifest(seed: int, rounds: int) -> dict[str, Any]:
+    """The example with every seed changed."""
+    made = yaml.safe_load(EXAMPLE.read_text())
+    made["metadata"]["name"] = f"probe-{seed}-{rounds}"
+    spec = made["spec"]
+    spec["procedure"]["rounds"] = rounds
+    spec["sampling"]["seed"] = spec["training"]["seed"] = spec["evaluation"]["seed"] = seed
+    return made
+
+
+def run(seed: int, rounds: int, root: Path) -> dict[str, Any]:
+    """The final status of one probe."""
+    folder = root / f"{seed}-{rounds}"
+    folder.mkdir(parents=True, exist_ok=True)
+    done, file = folder / "status.json", folder / "probe.yaml"
+    if not done.exists():
+        file.write_text(yaml.safe_dump(manifest(seed, rounds)))
+        command = [Path(sys.executable).with_name("kubedistill"), "run", file, "--root", folder, "--json"]
+        status = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+        done.write_text(status)
+    return json.loads(done.read_text())  # type: ignore[no-any-return]
+
+
+def ruled_out(errors: int, runs: int, confidence: float = 0.95) -> float:
+    """The upper end of Clopper and Pearson's one-sided interval: the rate at which so few errors are that unlikely."""
+    low, high = errors / runs, 1.0
+    for _ in range(50):
+        rate = (low + high) / 2
+        as_few = sum(comb(runs, n) * rate**n * (1 - rate) ** (runs - n) for n in range(errors + 1))
+        low, high = (rate, high) if as_few > 1 - confidence else (low, rate)
+    return high
+
+
+def told(name: str, status: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run."""
+    return {
+        "run": name,
+        "outcome": status["outcome"]["outcome"],
+        "winner": status.get("winner"),
+        "round": status["outcome"]["round"],
+        "reason": status["outcome"]["reason"],
+        **{tokens: status["usage"][tokens] for tokens in TOKENS},
+    }
+
+
+def runs(seeds: range, rounds: int, root: Path) -> Iterator[dict[str, Any]]:
+    for seed in seeds:
+        one = told(f"{seed}-{rounds}", run(seed, rounds, root))
+        print(json.dumps(one), file=sys.stderr, flush=True)
+        yield one
+
+
+def summary(probes: list[dict[str, Any]], full: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts, and means of tokens; an error is a clear outcome with another leader than the right one."""
+    clear = [one for one in probes if one["outcome"] == "clear"]
+    errors = sum(one["winner"] != RIGHT for one in clear)
+    figures: dict[str, Any] = {
+        "runs": len(probes),
+        "right": len(clear) - errors,
+        "wrong": errors,
+        "ties": len(probes) - len(clear),
+        "in_the_first_round": sum(one["round"] == 1 for one in clear),
+        "error_rate_below": round(ruled_out(errors, len(probes)), 3),
+    }
+    for tokens in TOKENS if full else ():
+        figures[tokens] = round(mean(one[tokens] for one in probes))
+        figures[f"{tokens}_in_full"] = round(mean(one[tokens] for one in full))
+        figures[f"{tokens}_share"] = round(figures[tokens] / figures[f"{tokens}_in_full"], 3)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.probe_repeats", description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--full", type=int, default=2, help="runs of all candidates in full")
+    parser.add_argument("--root", type=Path, default=Path("build/probes"))
+    chosen = parser.parse_args()
+    full = list(runs(range(1, chosen.full + 1), 1, chosen.root))
+    probes = list(runs(range(1, chosen.runs + 1), 2, chosen.root))
+    print(json.dumps(summary(probes, full), indent=1))
+
+
+if __name__ == "__main__":
+    main()
