@@ -1,6 +1,5 @@
 """One look at one resource: read what is known, decide, write the status, act."""
 
-import contextlib
 import json
 import logging
 import time
@@ -14,39 +13,27 @@ from pydantic import ValidationError
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.graph import Graph, Resource
-from kubedistill_api.observed import Action, Cause, Child, DeleteResource, Hold, Observed, StartStage, StopStage
+from kubedistill_api.observed import Action, Cause, DeleteResource, Hold, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import ACTIVE, next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
-from kubedistill_api.stage import StageResult
-from kubedistill_api.status import DONE, JobStatus
+from kubedistill_api.status import JobStatus
 from kubedistill_api.turns import Turns
-from kubedistill_operator import journal, observe, rivals
-from kubedistill_operator.children import is_of_a_job, owned_by_job, stage_children, storage_root
-from kubedistill_operator.cluster import ApiError, Cluster, Conflict, NotFound
+from kubedistill_operator import journal
+from kubedistill_operator.cluster import Cluster, NotFound
 from kubedistill_operator.kinds import MODELS, RUNTIMES
-from kubedistill_operator.lost import Loss, has_ended, is_suspect, loss
 from kubedistill_operator.metrics import Metrics
-from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, SELECTOR, STAGE_LABEL, UID_LABEL, child_name
-from kubedistill_operator.nodes import Nodes
+from kubedistill_operator.names import child_name
+from kubedistill_operator.observer import Observer
 from kubedistill_operator.places import Ledger, runtime_place
-from kubedistill_operator.poller import Poller, Target
+from kubedistill_operator.poller import Poller
 from kubedistill_operator.recorder import Recorder
 from kubedistill_operator.settle import Place, Settled, Settler, Waiting, as_settled, departure
+from kubedistill_operator.starter import Starter
 from kubedistill_operator.store import Key, Store
-from kubedistill_operator.templates import PORT, BadTemplate
 from kubedistill_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-TROUBLE_AFTER_S = 5.0
-"""A Job without all of its pods is asked for the reason after so long, and as often."""
-REFUSED_AGAIN_S = 30.0
-SERVICE_KEPT_S = 60.0
-"""A Service without a Job may be of one that is being made."""
-RIVAL_LOOK_S = 30.0
-"""Another resource's Job that is waited for is looked at so often."""
-NODE_LOOK_S = 15.0
-"""A pod that does not end is looked at so often."""
 PLACE_LOOK_S = 30.0
 """Who waits for a place is woken when it is its turn, and looks this often how many are before it; less often where
 many wait."""
@@ -78,13 +65,10 @@ class Controller:
         self._policy = policy or RetryPolicy()
         self._now = now
         self._settler = Settler(cluster, store)
-        self._nodes = Nodes(cluster)
         self._ledger = Ledger(store)
         self._waiters: dict[Place, set[Key]] = {}
-        self._claims: dict[tuple[str, str], str] = {}
-        """Work that is being started this moment, by namespace and digest: the uid of who starts it."""
-        self._troubles: dict[str, tuple[float, str]] = {}
-        """What keeps a child from having pods, by its name, and when that was asked for."""
+        self._observer = Observer(cluster, store, queue, poller, self._wait, lambda: self._now())
+        self._starter = Starter(cluster, store, queue, self._observer, lambda: self._now())
 
     def changed(self, place: Place) -> None:
         """Something that resources may wait for changed."""
@@ -94,9 +78,17 @@ class Controller:
             self._ledger.changed(place)
             self._wake()
 
+    def _wait(self, place: Place, key: Key) -> None:
+        """Has a resource looked at again when something changes."""
+        self._waiters.setdefault(place, set()).add(key)
+
     def take_stock(self) -> None:
         """Before the first look, once everything is listed."""
         self._ledger.take_stock()
+
+    async def adopt_services(self, namespace: str | None) -> None:
+        """Gives Services to their Jobs, and removes those that have none."""
+        await self._starter.adopt_services(namespace)
 
     def failed(self, key: Key) -> None:
         """A look failed."""
@@ -141,14 +133,14 @@ class Controller:
             if isinstance(decided, Waiting):
                 hold = decided.hold
                 if decided.place:
-                    self._waiters.setdefault(decided.place, set()).add(key)
+                    self._wait(decided.place, key)
             else:
                 settled, hold = decided, departure(resource, decided)
                 resource = as_settled(resource, settled)
                 if settled.caution and not status.stages:
                     self._recorder.warn(item, "TeacherTied", settled.caution)
         graph = settled.graph if settled else Graph("", ())
-        observed = await self._observe(resource, status, graph, settled, key)
+        observed = await self._observer.observe(resource, status, graph, settled, key)
         now = self._now()
         # From here to `seen` nothing else runs: what is free now is free when it is taken.
         slots = settled.runtime.limits.max_parallel_stages if settled else None
@@ -182,121 +174,6 @@ class Controller:
     def _turns(self, key: Key, settled: Settled) -> Turns | None:
         return self._ledger.turns(key, _runtime_of(key, settled), settled.runtime.limits)
 
-    async def _observe(
-        self, resource: Resource, status: JobStatus, graph: Graph, settled: Settled | None, key: Key
-    ) -> Observed:
-        uid = str(resource.metadata.uid)
-        digests = {node.name: node.digest for node in graph.nodes}
-        pods_by_job = self._store.pods_by_job(uid)
-        children: list[Child] = []
-        results: dict[str, StageResult] = {}
-        for job in list(self._store.children(uid, "Job")):
-            name, stage = job["metadata"]["name"], job["metadata"]["labels"][STAGE_LABEL]
-            pods = pods_by_job.get(name, [])
-            trouble = await self._trouble(job, pods, key)
-            losses = await self._losses(pods, key)
-            child = observe.child(job, pods, digests.get(stage, ""), self._poller.progress(name), trouble, losses)
-            if child.state in ("succeeded", "failed") and _is_news(status, child) and not observe.have_ended(pods):
-                # The watch of pods is behind that of Jobs, and how a pod ended decides what to do.
-                pods = await self._pods(job["metadata"]["namespace"], f"{JOB_NAME_LABEL}={name}")
-                child = observe.child(job, pods, digests.get(stage, ""), None, losses=await self._losses(pods, key))
-            children.append(child)
-            self._follow(child, name, pods, key)
-            ended = child.state in ("succeeded", "failed")
-            if ended and (result := observe.result(pods)):
-                results[result.digest] = result
-        children += self._waiting(resource, status, graph, children, key)
-        root = storage_root(settled.runtime, resource.metadata.namespace) if settled else ""
-        return Observed(tuple(children), results, root=root)
-
-    async def _pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
-        """Pods, read live."""
-        pods, _ = await self._cluster.list_all("Pod", namespace, labelSelector=selector)
-        for pod in pods:
-            self._store.put("Pod", pod)
-        return pods
-
-    async def _losses(self, pods: list[dict[str, Any]], key: Key) -> list[Loss]:
-        """Of the pods that should have ended or whose nodes are away, the lost ones first."""
-        found: list[Loss] = []
-        for pod in pods:
-            one = None
-            if is_suspect(pod, self._now()):
-                one = loss(pod, await self._nodes.get(pod["spec"]["nodeName"]), self._now())
-                found += [one] if one else []
-            waited_for = pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
-            if not one.lost if one else waited_for:
-                # Nobody tells when its time is over.
-                self._queue.add_after(key, NODE_LOOK_S)
-        return sorted(found, key=lambda one: not one.lost)
-
-    def _follow(self, child: Child, name: str, pods: list[dict[str, Any]], key: Key) -> None:
-        """Asks a running child for its progress, and no other."""
-        first = observe.first_pod(pods)
-        address = first["status"].get("podIP") if first else None
-        if child.state == "running" and address:
-            self._poller.follow(name, Target(f"http://{address}:{PORT}/progress", key))
-        else:
-            self._poller.leave(name)
-
-    def _waiting(
-        self, resource: Resource, status: JobStatus, graph: Graph, children: list[Child], key: Key
-    ) -> list[Child]:
-        """Stages about to start that have no child yet because another resource does their work, or because the API
-        server refused it."""
-        namespace, uid = resource.metadata.namespace, str(resource.metadata.uid)
-        present = {(child.stage, child.attempt) for child in children}
-        found = []
-        for stage in status.stages:
-            if stage.state != "Starting" or (stage.name, stage.attempt) in present:
-                continue
-            name = child_name(resource, stage.name, stage.attempt)
-            asked, trouble = self._troubles.get(name, (0.0, ""))
-            if other := self._rival(namespace, stage.digest, uid):
-                self._waiters.setdefault(("Job", namespace, other[0]["metadata"]["name"]), set()).add(key)
-                self._queue.add_after(key, RIVAL_LOOK_S)
-                reason, message = "WaitingForOtherJob", rivals.told(*other)
-            elif trouble and time.monotonic() - asked < REFUSED_AGAIN_S:
-                quota = "exceeded quota" in trouble
-                reason, message = ("QuotaExceeded" if quota else "JobRejected"), trouble
-                self._queue.add_after(key, REFUSED_AGAIN_S)
-            else:
-                continue
-            found.append(Child(stage.name, stage.attempt, stage.digest, "pending", reason=reason, message=message))
-        return found
-
-    def _rival(self, namespace: str, digest: str, uid: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-        """Another resource's Job that is at this work, or is waited for yet, with its pods."""
-        now = self._now()
-        for job, pods in self._store.doing(namespace, digest, uid):
-            until = rivals.waited_until(job, pods)
-            if until is None or now < until:
-                return job, pods
-        return None
-
-    async def _trouble(self, job: dict[str, Any], pods: list[dict[str, Any]], key: Key) -> str:
-        """The newest complaint of the Job controller about a Job that should have more pods than it has."""
-        status, name = job.get("status", {}), job["metadata"]["name"]
-        complete = len(pods) >= int(job["spec"].get("parallelism", 1))
-        if (
-            complete
-            or status.get("conditions")
-            or job["spec"].get("suspend")
-            or job["metadata"].get("deletionTimestamp")
-        ):
-            self._troubles.pop(name, None)
-            return ""
-        asked, trouble = self._troubles.get(name, (0.0, ""))
-        age = self._now() - datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-        if age.total_seconds() > TROUBLE_AFTER_S and time.monotonic() - asked > TROUBLE_AFTER_S:
-            selector = f"involvedObject.uid={job['metadata']['uid']},reason=FailedCreate"
-            events, _ = await self._cluster.list_all("Event", job["metadata"]["namespace"], fieldSelector=selector)
-            found = [(str(e.get("lastTimestamp") or e.get("eventTime")), str(e.get("message"))) for e in events]
-            trouble = max(found, default=("", ""))[1]
-            self._troubles[name] = (time.monotonic(), trouble)
-        self._queue.add_after(key, TROUBLE_AFTER_S + 1)
-        return trouble
-
     async def _write(self, item: dict[str, Any], status: JobStatus) -> dict[str, Any]:
         """The status, on the condition that the resource is still the one that was looked at."""
         metadata = item["metadata"]
@@ -322,99 +199,13 @@ class Controller:
         match action:
             case StartStage(stage, attempt):
                 assert settled is not None
-                await self._start(resource, settled, stage, attempt, key)
+                await self._starter.start(resource, settled, stage, attempt, key)
             case StopStage(stage, attempt):
-                await self._stop(resource, stage, attempt)
+                await self._starter.stop(resource, stage, attempt)
             case DeleteResource():
                 metadata = item["metadata"]
                 wanted = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
                 await self._cluster.delete(item["kind"], metadata["namespace"], metadata["name"], wanted)
-
-    async def _start(self, resource: Resource, settled: Settled, stage: str, attempt: int, key: Key) -> None:
-        namespace, uid = resource.metadata.namespace, str(resource.metadata.uid)
-        digest = settled.graph[stage].digest
-        claim = (namespace, digest)
-        if self._rival(namespace, digest, uid) or self._claims.get(claim, uid) != uid:
-            self._queue.add_after(key, 1.0)
-            return
-        self._claims[claim] = uid
-        try:
-            if attempt and (other := await self._other_lives(namespace, uid, stage, attempt, key)):
-                log.debug("%s %s of %s waits: %s", stage, attempt, "/".join(key), other)
-                self._queue.add_after(key, 1.0)
-                return
-            job, service = stage_children(resource, settled.graph, settled.runtime, stage, attempt)
-            there = await self._create(service, uid) if service else None
-            started = await self._create(job, uid)
-            self._store.put("Job", started)
-            if there and not is_of_a_job(there):
-                await self._cluster.replace(owned_by_job(there, started))
-            self._troubles.pop(job["metadata"]["name"], None)
-        except (BadTemplate, ApiError) as error:
-            if isinstance(error, ApiError) and error.status not in (400, 403, 422):
-                raise
-            # Refused as it is, by a quota, a policy or the schema: shown, and tried again after a while.
-            self._troubles[child_name(resource, stage, attempt)] = (time.monotonic(), str(error))
-            self._queue.add(key)
-        finally:
-            self._claims.pop(claim, None)
-
-    async def adopt_services(self, namespace: str | None) -> None:
-        """Gives Services to their Jobs where an operator died before it could, and removes those that have none."""
-        services, _ = await self._cluster.list_all("Service", namespace, labelSelector=SELECTOR)
-        for service in services:
-            metadata = service["metadata"]
-            age = self._now() - datetime.fromisoformat(metadata["creationTimestamp"])
-            if is_of_a_job(service) or STAGE_LABEL not in metadata["labels"] or age.total_seconds() < SERVICE_KEPT_S:
-                continue
-            job = self._store.get("Job", metadata["namespace"], metadata["name"])
-            with contextlib.suppress(Conflict, NotFound):
-                if job:
-                    await self._cluster.replace(owned_by_job(service, job))
-                else:
-                    wanted = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-                    await self._cluster.delete("Service", metadata["namespace"], metadata["name"], wanted)
-
-    async def _other_lives(self, namespace: str, uid: str, stage: str, attempt: int, key: Key) -> str:
-        """Who of the stage lives, upon a live look, so that this attempt must not begin: an earlier attempt, or a
-        later one that exists already. Empty when nobody does; pods that are lost count for nobody."""
-        selector = f"{UID_LABEL}={uid},{STAGE_LABEL}={stage}"
-        earlier: list[dict[str, Any]] = []
-        for job in (await self._cluster.list_all("Job", namespace, labelSelector=selector))[0]:
-            self._store.put("Job", job)
-            number = int(job["metadata"]["labels"][ATTEMPT_LABEL])
-            if number > attempt:
-                return f"attempt {number} exists already"
-            if number < attempt and observe.child(job, (), "", None).alive:
-                earlier.append(job)
-        pods = await self._pods(namespace, selector) if earlier else []
-        for job in earlier:
-            name = job["metadata"]["name"]
-            own = [pod for pod in pods if pod["metadata"]["labels"].get(JOB_NAME_LABEL) == name and not has_ended(pod)]
-            for pod in own:
-                losses = await self._losses([pod], key)
-                if not losses or not losses[0].lost:
-                    return losses[0].message if losses else f"pod {pod['metadata']['name']} has not ended"
-            if not own and not job["metadata"].get("deletionTimestamp"):
-                return f"Job {name} has not ended"
-        return ""
-
-    async def _create(self, manifest: dict[str, Any], uid: str) -> dict[str, Any]:
-        """The object, made now or found. Raises Conflict where somebody else's has its name."""
-        try:
-            return await self._cluster.create(manifest)
-        except Conflict:
-            metadata = manifest["metadata"]
-            there = await self._cluster.get(manifest["kind"], metadata["namespace"], metadata["name"])
-            if there["metadata"].get("labels", {}).get(UID_LABEL) != uid:
-                raise
-            return there
-
-    async def _stop(self, resource: Resource, stage: str, attempt: int) -> None:
-        name, namespace = child_name(resource, stage, attempt), resource.metadata.namespace
-        job = self._store.get("Job", namespace, name)
-        if job:
-            await self._cluster.delete("Job", namespace, name, {"uid": job["metadata"]["uid"]})
 
     async def _refuse(self, item: dict[str, Any], status: JobStatus, problem: str) -> None:
         """A resource that its schema took, but the models do not: an older or newer version of the CRD."""
@@ -439,14 +230,6 @@ def _with_wanted(observed: Observed, status: JobStatus, turns: Turns) -> Observe
         return observed
     children = (replace(child, wanted=child in roomless) for child in observed.children)
     return replace(observed, children=tuple(children))
-
-
-def _is_news(status: JobStatus, child: Child) -> bool:
-    """Whether the child's end has not been taken into account yet."""
-    for stage in status.stages:
-        if stage.name == child.stage:
-            return stage.state not in (*DONE, "Failed") and child.attempt >= stage.attempt
-    return True
 
 
 def parse(item: dict[str, Any]) -> tuple[Resource | str, JobStatus]:
