@@ -7,6 +7,10 @@ from kubedistill_api.graph import Resource
 
 MANAGED_BY = "kubedistill"
 SELECTOR = f"app.kubernetes.io/managed-by={MANAGED_BY}"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+"""The resource's name."""
+PART_OF_LABEL = "app.kubernetes.io/part-of"
+"""The resource's kind, in small letters."""
 UID_LABEL = f"{GROUP}/uid"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
@@ -49,8 +53,8 @@ def labels(resource: Resource) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "kubedistill",
         "app.kubernetes.io/managed-by": MANAGED_BY,
-        "app.kubernetes.io/part-of": resource.kind.lower(),
-        "app.kubernetes.io/instance": resource.metadata.name,
+        PART_OF_LABEL: resource.kind.lower(),
+        INSTANCE_LABEL: resource.metadata.name,
         UID_LABEL: str(resource.metadata.uid),
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 from kubedistill_api.base import API_VERSION
 from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.lost import STUCK
-from kubedistill_operator.names import ATTEMPT_LABEL, STAGE_LABEL
+from kubedistill_operator.names import ATTEMPT_LABEL, INSTANCE_LABEL, PART_OF_LABEL, STAGE_LABEL
 
 Object = dict[str, Any]
 
@@ -37,9 +37,9 @@ def told(job: Object, pods: Sequence[Object]) -> str:
     """Who does the work, how that stands, and until when it is waited for. The same while nothing changes."""
     metadata = job["metadata"]
     labels = metadata["labels"]
-    kind = KINDS.get(labels.get("app.kubernetes.io/part-of", ""), f"a resource of {API_VERSION}")
+    kind = KINDS.get(labels.get(PART_OF_LABEL, ""), f"a resource of {API_VERSION}")
     who = (
-        f"{kind} {labels.get('app.kubernetes.io/instance', '')} does the same work "
+        f"{kind} {labels.get(INSTANCE_LABEL, '')} does the same work "
         f"(stage {labels.get(STAGE_LABEL)}, attempt {labels.get(ATTEMPT_LABEL)}, Job {metadata['name']})"
     )
     until = waited_until(job, pods)

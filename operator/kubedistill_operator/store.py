@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
-from kubedistill_operator.observe import slim
+from kubedistill_operator.slim import slim
 
 Object = dict[str, Any]
 

@@ -1,10 +1,11 @@
-"""What Jobs and pods in every state are taken for."""
+"""What Jobs and pods in every state are taken for, from what the store keeps of them."""
 
 import pytest
 
 from kubedistill_api.observed import Cause
 from kubedistill_operator import observe
 from kubedistill_operator.names import ATTEMPT_LABEL, DIGEST_LABEL, INDEX_LABEL, QUEUE_LABEL, STAGE_LABEL
+from kubedistill_operator.slim import slim
 
 DIGEST = "d" * 64
 
@@ -12,22 +13,23 @@ DIGEST = "d" * 64
 def job(conditions=(), **metadata):
     labels = {STAGE_LABEL: "train", ATTEMPT_LABEL: "2", DIGEST_LABEL: DIGEST[:63]}
     true = [{"type": kind, "status": "True", **more} for kind, more in conditions]
-    return {
+    item = {
         "metadata": {"name": "demo-train", "labels": labels, **metadata},
         "spec": {"parallelism": 1},
         "status": {"startTime": "2026-01-01T00:00:00Z", "conditions": true},
     }
+    return slim("Job", item)
 
 
 def pod(phase="Running", index="0", *, terminated=None, waiting=None, conditions=(), name="pod-0", **more):
     state = {"terminated": terminated} if terminated else {"waiting": waiting} if waiting else {"running": {}}
-    return {
+    containers = [{"name": "stage", "state": state}]
+    item = {
         "metadata": {"name": name, "labels": {INDEX_LABEL: index}, **more.pop("metadata", {})},
         "spec": more.pop("spec", {"nodeName": "node-1"}),
-        "status": {"phase": phase, "conditions": list(conditions), **more, "containerStatuses": [
-            {"name": "stage", "state": state}
-        ]},
-    }  # fmt: skip
+        "status": {"phase": phase, "conditions": list(conditions), **more, "containerStatuses": containers},
+    }
+    return slim("Pod", item)
 
 
 def failed(*pods, reason="BackoffLimitExceeded", message=""):
