@@ -1,13 +1,21 @@
 """Prometheus metrics of the operator."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from kubedistill_api.advance import VANISHED
+from kubedistill_api.observed import Cause
+from kubedistill_api.reconcile import ACTIVE
+from kubedistill_api.stage import STAGE_VERSIONS
 from kubedistill_api.status import JobStatus, Usage
 from kubedistill_operator.cluster import Cluster
+from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.store import Key, Store
 from kubedistill_operator.workqueue import WorkQueue
 
@@ -15,12 +23,21 @@ STAGE_BUCKETS = (10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 17
 
 TOKENS = {"prompt_tokens": "read", "completion_tokens": "drawn", "training_tokens": "trained"}
 """Fields of a usage by what the metric calls them."""
+CAUSES = (*Cause, VANISHED, "BackoffLimitExceeded", "TryAgainLimitExceeded")
+"""What an attempt fails for."""
+OUTCOMES = ("Complete", "Failed")
 
 
 class Metrics:
     """What is counted. Gauges of the present are read from the store when they are asked for."""
 
-    def __init__(self, store: Store, queue: WorkQueue[Key], cluster: Cluster) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue[Key],
+        cluster: Cluster,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.registry = CollectorRegistry()
         self._reconcile = Histogram(
             "kubedistill_reconcile_seconds", "Time of one look at a resource", registry=self.registry
@@ -46,12 +63,17 @@ class Metrics:
         self._finished = Counter(
             "kubedistill_finished", "Resources that ended", ["kind", "outcome"], registry=self.registry
         )
+        # Series begin at 0, or `increase` would miss what they begin with: the failure that an alert is for.
+        for stage, cause in product(STAGE_VERSIONS, CAUSES):
+            self._failures.labels(stage, cause)
+        for kind, outcome in product(RESOURCES, OUTCOMES):
+            self._finished.labels(kind, outcome)
         depth = Gauge("kubedistill_queue_depth", "Resources that wait for a look", registry=self.registry)
         depth.set_function(lambda: queue.depth)
         age = Gauge("kubedistill_queue_age_seconds", "How long the oldest of them waits", registry=self.registry)
         age.set_function(lambda: queue.age)
         self.registry.register(_Writes(cluster))
-        self.registry.register(_Phases(store))
+        self.registry.register(_Resources(store, now))
 
     def reconciled(self, seconds: float) -> None:
         self._reconcile.observe(seconds)
@@ -72,7 +94,7 @@ class Metrics:
             if done and stage.started and stage.finished:
                 self._stages.labels(stage.kind).observe((stage.finished - stage.started).total_seconds())
         self._spend(key.namespace, before.usage, after.usage)
-        if after.phase != before.phase and after.phase in ("Complete", "Failed"):
+        if after.phase != before.phase and after.phase in OUTCOMES:
             self._finished.labels(key.kind, after.phase).inc()
 
     def _spend(self, namespace: str, before: Usage, after: Usage) -> None:
@@ -101,18 +123,47 @@ class _Writes:
         yield family
 
 
-class _Phases:
-    """Resources by kind, namespace and phase."""
+class _Resources:
+    """Resources by phase, how long they have been pending, and their places on runtimes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._now = now
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily("kubedistill_resources", "Resources by phase", labels=["kind", "namespace", "phase"])
-        tally: Tally[tuple[str, str, str]] = Tally()
+        phases: Tally[tuple[str, ...]] = Tally()
+        waits: dict[tuple[str, ...], float] = {}
+        places: Tally[tuple[str, ...]] = Tally()
+        now = self._now()
         for key in self._store.resources():
             item = self._store.get(*key) or {}
-            tally[key.kind, key.namespace, (item.get("status") or {}).get("phase", "Pending")] += 1
-        for labels, n in sorted(tally.items()):
-            family.add_metric(labels, n)
-        yield family
+            status = item.get("status") or {}
+            phase = status.get("phase", "Pending")
+            phases[key.kind, key.namespace, phase] += 1
+            waited = (now - _pending_since(item)).total_seconds() if phase == "Pending" else 0.0
+            waits[key.kind, key.namespace] = max(waited, waits.get((key.kind, key.namespace), 0.0))
+            if runtime := status.get("runtime"):
+                name = f"{runtime['kind']} {runtime['name']}"
+                stages = status.get("stages", ()) if phase not in OUTCOMES else ()
+                held = {stage["name"] for stage in stages if stage.get("state") in ACTIVE}
+                held |= self._store.living_stages(item["metadata"]["uid"]) if stages else set()
+                places[name, key.namespace, "held"] += len(held)
+                places[name, key.namespace, "wanted"] += sum("waitingSince" in stage for stage in stages)
+        yield _family("resources", "Resources by phase", ["kind", "namespace", "phase"], phases)
+        yield _family("pending_seconds", "How long the oldest pending one has been so", ["kind", "namespace"], waits)
+        about = "Stages that hold a place on a runtime, and that wait for one"
+        yield _family("places", about, ["runtime", "namespace", "state"], places)
+
+
+def _pending_since(item: dict[str, Any]) -> datetime:
+    """Since when a pending resource may begin: since it is there, or since it was resumed."""
+    conditions = (item.get("status") or {}).get("conditions", ())
+    resumed = [c["lastTransitionTime"] for c in conditions if c["type"] == "Suspended"]
+    return max(datetime.fromisoformat(text) for text in [item["metadata"]["creationTimestamp"], *resumed])
+
+
+def _family(name: str, about: str, labels: list[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"kubedistill_{name}", about, labels=labels)
+    for of, value in sorted(values.items()):
+        family.add_metric(of, value)
+    return family
