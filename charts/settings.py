@@ -138,15 +138,29 @@ class ServiceMonitor(Model):
     """A scrape that takes longer is given up."""
 
 
+class PodMonitor(Model):
+    """For the Prometheus operator: the progress of stages, from their own pods."""
+
+    enabled: bool = False
+    """Make a PodMonitor. Where `networkPolicy.tenants` closes the stages' ports, name the scraper in
+    `networkPolicy.stageMetricsFrom`."""
+    labels: Labels = {}
+    """Labels that your Prometheus selects by."""
+    interval: Duration = "30s"
+    """Between two scrapes."""
+    scrape_timeout: Duration = "10s"
+    """A scrape that takes longer is given up."""
+
+
 class Thresholds(Model):
     """From when on the alerts fire."""
 
     queue_age_seconds: Annotated[int, Field(ge=1)] = 120
     """A resource waited so long for a look."""
-    reconcile_seconds: Annotated[float, Field(gt=0)] = 5
-    """The 99th percentile of the time of one look."""
+    reconcile_seconds: Annotated[float, Field(gt=0, lt=10)] = 5
+    """The 99th percentile of the time of one look. The longest that is told apart is 10 seconds."""
     waiting_hours: Annotated[int, Field(ge=1)] = 24
-    """Resources of a namespace have been pending for so long."""
+    """A resource has been pending for so long."""
     lost_attempts_per_hour: Annotated[int, Field(ge=1)] = 10
     """Attempts of stages that failed in an hour."""
 
@@ -174,10 +188,12 @@ class Dashboard(Model):
 
 
 class Metrics(Model):
-    """What is made of the operator's metrics."""
+    """What is made of the metrics."""
 
     service_monitor: ServiceMonitor = ServiceMonitor()
-    """For the Prometheus operator."""
+    """For the Prometheus operator: the metrics of kubedistill's operator."""
+    pod_monitor: PodMonitor = PodMonitor()
+    """For the Prometheus operator: the progress of stages, from their own pods."""
     prometheus_rule: PrometheusRule = PrometheusRule()
     """Alerts for the Prometheus operator."""
     dashboard: Dashboard = Dashboard()
@@ -207,6 +223,9 @@ class NetworkPolicySpec(Model):
     tenants: list[DnsLabel] = []
     """Namespaces in which the ports of stages (Ray, vLLM, torchrun) are closed to everything but the stages of the same
     namespace; the operator reaches the progress port. The namespaces must exist."""
+    stage_metrics_from: list[Object] = []
+    """Peers (`from` of a NetworkPolicy) that also reach the progress port of these stages, for `metrics.podMonitor`.
+    Default: none."""
 
 
 class Pdb(Model):
@@ -265,7 +284,7 @@ class Values(Model):
     service: Service = Service()
     """The Service of /metrics, /healthz and /readyz."""
     metrics: Metrics = Metrics()
-    """What is made of the operator's metrics."""
+    """What is made of the metrics."""
     network_policy: NetworkPolicySpec = NetworkPolicySpec()
     """NetworkPolicies; they need a network that enforces them."""
     pod_disruption_budget: Pdb = Pdb()

@@ -1,4 +1,4 @@
-"""Helm on the chart, and what it renders."""
+"""Helm on the chart, what it renders, and a job for it."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kubedistill_api.base import API_VERSION
 from tests.cluster.processes import without_proxies
 
 Object = dict[str, Any]
@@ -54,6 +55,12 @@ class Helm:
         return [item for item in yaml.safe_load_all(out) if item]
 
 
+def rules(items: Sequence[Object]) -> dict[str, Object]:
+    """The rules of the PrometheusRule by their alert."""
+    (group,) = one(items, "PrometheusRule")["spec"]["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
 def one(items: Sequence[Object], kind: str, name: str = "") -> Object:
     """The only object of a kind, or the one of a name."""
     found = [item for item in items if item["kind"] == kind and name in ("", item["metadata"]["name"])]
@@ -77,3 +84,14 @@ def nested(path: str, value: Any) -> Object:
     for key in reversed(path.split(".")):
         value = {key: value}
     return value  # type: ignore[no-any-return]
+
+
+def job(name: str, **spec: object) -> Object:
+    """A DistillationJob on the runtime named default."""
+    own: Object = {
+        "questions": [{"uri": "embedded://questions/train.jsonl"}],
+        "teacher": {"model": {"uri": "embedded://models/careless-teacher"}, "sampling": {"maxTokens": 128}},
+        "student": {"uri": "embedded://models/student"},
+        "curation": {"difficulty": {"maxPassRate": 0.5, "maxTokens": 128}},
+    }
+    return {"apiVersion": API_VERSION, "kind": "DistillationJob", "metadata": {"name": name}, "spec": own | spec}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from chart_case import NAMESPACE
 
 from tests.cluster.controlplane import ControlPlane, _free_port
 from tests.cluster.processes import without_proxies
@@ -41,6 +42,10 @@ def account_kubeconfig(cluster: ControlPlane, namespace: str, account: str) -> P
     file = cluster.folder / f"{namespace}-{account}.yaml"
     file.write_text(yaml.safe_dump(admin))
     return file
+
+
+def deployment(cluster: ControlPlane, namespace: str = NAMESPACE) -> Object:
+    return cluster.get("deployment", "--namespace", namespace)["items"][0]  # type: ignore[no-any-return]
 
 
 @contextlib.asynccontextmanager

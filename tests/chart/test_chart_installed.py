@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_case import CHART, NAMESPACE, Helm
-from chart_operator import Running, operating
+from chart_case import CHART, NAMESPACE, Helm, job
+from chart_operator import Running, deployment, operating
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_operator.cluster import Cluster, NotFound
@@ -46,17 +46,6 @@ UNSEEN = {
     ("update", "distillationstudies/finalizers"): "asked of the authorizer by the admission plugin, in no request",
 }
 """What is granted and need not be used in this test, each with when it is."""
-
-
-def job(name: str, **spec: object) -> Object:
-    """A DistillationJob on the runtime named default."""
-    own: Object = {
-        "questions": [{"uri": "embedded://questions/train.jsonl"}],
-        "teacher": {"model": {"uri": "embedded://models/careless-teacher"}, "sampling": {"maxTokens": 128}},
-        "student": {"uri": "embedded://models/student"},
-        "curation": {"difficulty": {"maxPassRate": 0.5, "maxTokens": 128}},
-    }
-    return {"apiVersion": API_VERSION, "kind": "DistillationJob", "metadata": {"name": name}, "spec": own | spec}
 
 
 def study(name: str) -> Object:
@@ -136,10 +125,6 @@ async def until_it_trains(cluster: Cluster, name: str) -> None:
             return
         await asyncio.sleep(LOOK_S)
     raise AssertionError(f"no pod of the stage train of {name} runs")
-
-
-def deployment(cluster: ControlPlane, namespace: str = NAMESPACE) -> Object:
-    return cluster.get("deployment", "--namespace", namespace)["items"][0]  # type: ignore[no-any-return]
 
 
 def requests(log: Path, user: str) -> Iterator[Object]:

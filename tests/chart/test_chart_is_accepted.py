@@ -9,7 +9,7 @@ from chart_case import NAMESPACE, SERVED, Helm, Object, one
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 
-FOREIGN = ("ServiceMonitor", "PrometheusRule")
+FOREIGN = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 """Kinds whose CRDs are not ours, and not on a bare cluster."""
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 RUNTIME: Object = {
@@ -39,12 +39,14 @@ COMBINATIONS: dict[str, Object] = {
     "everything optional": {
         "metrics": {
             "serviceMonitor": {"enabled": True},
+            "podMonitor": {"enabled": True},
             "prometheusRule": {"enabled": True},
             "dashboard": {"enabled": True, "annotations": {"grafana_folder": "ml"}},
         },
         "podDisruptionBudget": {"enabled": True},
         "networkPolicy": {
             "metricsFrom": [PEER],
+            "stageMetricsFrom": [PEER],
             "egress": {"enabled": True, "apiServer": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
             "tenants": ["default", "kube-public"],
         },

@@ -4,20 +4,16 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from chart_case import CHART, NAMESPACE, SERVED, Helm, HelmError, Object, container, nested, one, pod
+from chart_case import CHART, NAMESPACE, SERVED, Helm, HelmError, Object, container, nested, one, pod, rules
 
 from charts import generate
 from charts.settings import Values
-from kubedistill_operator.metrics import Metrics
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import parse
-from kubedistill_operator.store import Store
-from kubedistill_operator.workqueue import WorkQueue
 
 Items = list[Object]
 
@@ -25,18 +21,14 @@ DIGEST = "sha256:" + "0" * 64
 EVERYTHING: Object = {
     "metrics": {
         "serviceMonitor": {"enabled": True},
+        "podMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
         "dashboard": {"enabled": True},
     },
     "podDisruptionBudget": {"enabled": True},
-    "networkPolicy": {"egress": {"enabled": True}},
+    "networkPolicy": {"egress": {"enabled": True}, "tenants": ["t"]},
 }
 """Below these the other values are looked at: what is switched off shows no value."""
-
-
-def rule(items: Items, alert: str) -> Object:
-    (group,) = one(items, "PrometheusRule")["spec"]["groups"]
-    return next(r for r in group["rules"] if r["alert"] == alert)
 
 
 def labels(item: Object) -> Object:
@@ -49,6 +41,11 @@ def annotations(item: Object) -> Object:
 
 def monitor(items: Items) -> Object:
     (endpoint,) = one(items, "ServiceMonitor")["spec"]["endpoints"]
+    return endpoint
+
+
+def pod_monitor(items: Items) -> Object:
+    (endpoint,) = one(items, "PodMonitor")["spec"]["podMetricsEndpoints"]
     return endpoint
 
 
@@ -99,27 +96,34 @@ CHANGES: list[tuple[str, Any, Callable[[Items], Any], Any]] = [
     ("metrics.serviceMonitor.labels", {"r": "p"}, lambda i: labels(one(i, "ServiceMonitor"))["r"], "p"),
     ("metrics.serviceMonitor.interval", "1m", lambda i: monitor(i)["interval"], "1m"),
     ("metrics.serviceMonitor.scrapeTimeout", "5s", lambda i: monitor(i)["scrapeTimeout"], "5s"),
+    ("metrics.podMonitor.enabled", False, lambda i: [m for m in i if m["kind"] == "PodMonitor"], []),
+    ("metrics.podMonitor.labels", {"r": "p"}, lambda i: labels(one(i, "PodMonitor"))["r"], "p"),
+    ("metrics.podMonitor.interval", "1m", lambda i: pod_monitor(i)["interval"], "1m"),
+    ("metrics.podMonitor.scrapeTimeout", "5s", lambda i: pod_monitor(i)["scrapeTimeout"], "5s"),
     ("metrics.prometheusRule.enabled", False, lambda i: [m for m in i if m["kind"] == "PrometheusRule"], []),
     ("metrics.prometheusRule.labels", {"r": "p"}, lambda i: labels(one(i, "PrometheusRule"))["r"], "p"),
-    ("metrics.prometheusRule.thresholds.queueAgeSeconds", 7, lambda i: rule(i, "KubedistillQueueStuck")["expr"][-4:],
+    ("metrics.prometheusRule.thresholds.queueAgeSeconds", 7, lambda i: rules(i)["KubedistillQueueStuck"]["expr"][-4:],
      ") > 7"[1:]),
     ("metrics.prometheusRule.thresholds.reconcileSeconds", 0.5,
-     lambda i: rule(i, "KubedistillReconcileSlow")["expr"].endswith("> 0.5"), True),
+     lambda i: rules(i)["KubedistillReconcileSlow"]["expr"].endswith("> 0.5"), True),
     ("metrics.prometheusRule.thresholds.waitingHours", 3,
-     lambda i: "[3h]" in rule(i, "KubedistillResourcesPending")["expr"], True),
+     lambda i: rules(i)["KubedistillResourcesPending"]["expr"].endswith("> 10800"), True),
     ("metrics.prometheusRule.thresholds.lostAttemptsPerHour", 4,
-     lambda i: rule(i, "KubedistillAttemptsFail")["expr"].endswith("> 4"), True),
+     lambda i: rules(i)["KubedistillAttemptsFail"]["expr"].endswith("> 4"), True),
     ("metrics.dashboard.enabled", False, lambda i: [m for m in i if m["kind"] == "ConfigMap"], []),
     ("metrics.dashboard.labels", {"x": "y"}, lambda i: labels(one(i, "ConfigMap"))["x"], "y"),
     ("metrics.dashboard.annotations", {"x": "y"}, lambda i: annotations(one(i, "ConfigMap")), {"x": "y"}),
-    ("networkPolicy.enabled", False, lambda i: [m for m in i if m["kind"] == "NetworkPolicy"], []),
+    ("networkPolicy.enabled", False,
+     lambda i: [m["metadata"]["name"] for m in i if m["kind"] == "NetworkPolicy"], ["kubedistill-stages"]),
     ("networkPolicy.metricsFrom", [PEER], lambda i: policy(i)["ingress"][0]["from"][0], PEER),
     ("networkPolicy.egress.enabled", False, lambda i: policy(i)["policyTypes"], ["Ingress"]),
     ("networkPolicy.egress.apiServer", [PEER], lambda i: policy(i)["egress"][1]["to"], [PEER]),
     ("networkPolicy.egress.apiServerPorts", [8443], lambda i: policy(i)["egress"][1]["ports"],
      [{"port": 8443, "protocol": "TCP"}]),
-    ("networkPolicy.tenants", ["t"], lambda i: one(i, "NetworkPolicy", "kubedistill-stages")["metadata"]["namespace"],
-     "t"),
+    ("networkPolicy.tenants", ["u"], lambda i: one(i, "NetworkPolicy", "kubedistill-stages")["metadata"]["namespace"],
+     "u"),
+    ("networkPolicy.stageMetricsFrom", [PEER],
+     lambda i: one(i, "NetworkPolicy", "kubedistill-stages")["spec"]["ingress"][1]["from"][1:], [PEER]),
     ("podDisruptionBudget.enabled", False, lambda i: [m for m in i if m["kind"] == "PodDisruptionBudget"], []),
     ("podDisruptionBudget.maxUnavailable", 0, lambda i: one(i, "PodDisruptionBudget")["spec"]["maxUnavailable"], 0),
     ("probes.liveness.periodSeconds", 7, lambda i: container(i)["livenessProbe"]["periodSeconds"], 7),
@@ -316,24 +320,6 @@ def test_two_releases_of_one_name_share_nothing_without_a_namespace(helm: Helm) 
 
     assert names("a")
     assert not names("a") & names("b")
-
-
-def test_alerts_and_dashboard_ask_for_metrics_that_exist(helm: Helm) -> None:
-    items = helm.template(EVERYTHING)
-    (group,) = one(items, "PrometheusRule")["spec"]["groups"]
-    panels = json.loads(one(items, "ConfigMap")["data"]["kubedistill.json"])["panels"]
-    asked = [r["expr"] for r in group["rules"]] + [t["expr"] for panel in panels for t in panel["targets"]]
-    named = {name for expression in asked for name in re.findall(r"\bkubedistill_\w+", expression)}
-    assert named <= served_metrics()
-    assert len(panels) == 9
-    assert {r["labels"]["severity"] for r in group["rules"]} == {"critical", "warning", "info"}
-
-
-def served_metrics() -> set[str]:
-    """Every name that the operator's /metrics has."""
-    registry = Metrics(Store(), WorkQueue(), SimpleNamespace(writes={})).registry  # type: ignore[arg-type]
-    endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-    return {family.name + ending for family in registry.collect() for ending in endings[family.type]}
 
 
 def test_the_notes_teach_the_next_step(helm: Helm) -> None:
