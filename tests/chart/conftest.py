@@ -1,5 +1,6 @@
-"""Helm, and a real API server that writes down what is asked of it."""
+"""Helm, a real API server that writes down what is asked of it, and a machine that has Prometheus."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 import yaml
 from chart_case import Helm
 
-from tests.cluster import build
+from tests.cluster import build, prometheus
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
 
 AUDITED = "system:serviceaccounts"
 
@@ -49,3 +51,14 @@ def control_plane(audit_log: Path) -> Iterator[ControlPlane]:
 def cluster_helm(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm as the cluster's administrator."""
     return Helm(build.find("helm"), tmp_path_factory.mktemp("cluster-helm"), control_plane.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def with_prometheus() -> None:
+    """Skips where Prometheus cannot be had, but not in CI."""
+    try:
+        prometheus.find("promtool")
+    except ClusterError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))

