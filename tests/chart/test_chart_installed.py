@@ -171,8 +171,8 @@ async def test_with_the_charts_rights_and_no_others_a_job_completes_and_everythi
             await until(cluster, "team-a", "demo", "Running", operator)
             await until(cluster, "team-a", "paused", "Running", operator)
             await until_it_trains(cluster, "paused")
-            paused = await cluster.get("DistillationJob", "team-a", "paused")
-            await cluster.replace(paused | {"kind": "DistillationJob", "spec": paused["spec"] | {"suspend": True}})
+            suspend = json.dumps({"spec": {"suspend": True}})
+            installed.kubectl("patch", "djob", "paused", "-n", "team-a", "--type=merge", "--patch", suspend)
             await until(cluster, "team-a", "paused", "Suspended", operator)
             check = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "kubedistill_operator.check", operator.url, f"--kubeconfig={operator.kubeconfig}"
