@@ -168,6 +168,35 @@ def test_what_cannot_be_compared_is_refused_with_its_field_and_what_to_do(spec: 
         study(**spec)
 
 
+@pytest.mark.parametrize("as_grid", [False, True], ids=["overrides", "grid"])
+@pytest.mark.parametrize(
+    ("path", "value", "field", "instead"),
+    [
+        ("evaluation.samples", 4, "evaluation", "leave it as it is"),
+        ("evaluation.temperature", 0.1, "evaluation", "leave it as it is"),
+        ("evaluation.benchmarks.0.limit", 5, "evaluation", "leave it as it is"),
+        ("evaluation.benchmarks", [], "evaluation", "leave it as it is"),
+        ("teacher", {"probeRef": {"name": "which"}}, "teacher.probeRef", "model or endpoint"),
+        ("training.seed", 5, "training.seed", "name the seeds in seeds"),
+        # The same within a larger object.
+        ("training", {"seed": 5}, "training.seed", "name the seeds in seeds"),
+    ],
+)
+def test_what_variants_are_compared_by_cannot_be_varied(
+    path: str, value: Any, field: str, instead: str, as_grid: bool
+) -> None:
+    varied = {"grid": {path: [value]}} if as_grid else {"variants": [{"name": "x", "overrides": {path: value}}]}
+    who = "grid: all with" if as_grid else "variants: x"
+    with pytest.raises(ValidationError, match=f"{who}.*: job.{field} cannot differ between variants: .*{instead}"):
+        study(**varied)
+
+
+def test_a_forbidden_field_with_the_job_s_own_value_varies_nothing() -> None:
+    own = study().spec.job.training.seed
+    same = [{"name": "x", "overrides": {"training.seed": own}}]
+    assert {arm.recipe.training.seed for arm in arms(study(variants=same).spec)} == {own}
+
+
 def test_a_ladder_needs_a_job_that_says_what_is_hard_and_keeps_several_traces() -> None:
     with pytest.raises(ValidationError, match="says not which questions are hard, and right-hard is about them"):
         study(job_fields={"curation": {}})
