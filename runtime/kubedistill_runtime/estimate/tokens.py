@@ -13,6 +13,7 @@ from kubedistill_api.data import QuestionSource, SamplingSpec, TeacherSampling
 from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.data.rows import JSONL_SUFFIXES, PARQUET_SUFFIXES
 from kubedistill_runtime.data.storage import local_path
+from kubedistill_runtime.train.shift import PROMPTS, TOKENS
 
 MEAN_SHARE = 0.4
 """Mean response over maxTokens. DED's students use 10k to 16k of 32k on AIME, its teacher 12.4k on s1K."""
@@ -53,6 +54,8 @@ class Tokens:
     completion: int = 0
     training: int = 0
     """Counted once per epoch."""
+    measured: int = 0
+    """Read in forward passes alone, before and after the training."""
     steps: int = 0
     mean_response: float = 0
 
@@ -144,11 +147,18 @@ def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpe
 def training_tokens(
     traces: int, mean_response: float, training: TrainingSpec, mean_prompt: float = PROMPT_TOKENS
 ) -> Tokens:
-    """Tokens of all epochs, and the steps they take."""
+    """Tokens of all epochs, the steps they take, and what `measureCorpus` reads besides: the corpus once, and twice the
+    beginnings of some traces."""
     length = min(mean_response + mean_prompt, training.context_length)
     per_epoch = -(-traces // training.global_batch_size)
     steps = min(per_epoch * training.epochs, training.max_steps or per_epoch * training.epochs)
-    return Tokens(training=round(traces * length * steps / per_epoch), steps=steps, mean_response=mean_response)
+    beginnings = min(traces, PROMPTS) * min(TOKENS, length)
+    return Tokens(
+        training=round(traces * length * steps / per_epoch),
+        measured=round(traces * length + 2 * beginnings) if training.measure_corpus else 0,
+        steps=steps,
+        mean_response=mean_response,
+    )
 
 
 def with_steps(trained: Tokens, steps: int) -> Tokens:
