@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from kubedistill_api.base import DnsLabel, Model, Rule, Uri, later
 from kubedistill_api.benchmarks import PRESETS
+from kubedistill_api.harness import HARNESS, HarnessTask
 
 Domain = Literal["math", "choice", "code"]
 
@@ -80,6 +81,12 @@ class QuestionSource(Model):
         return self
 
 
+_PRESET = "preset"
+_OF_ROWS = ("subset", "split", "revision", "domain", "fields", "prompt_template")
+"""Fields that say how rows become questions."""
+_HARNESS_ALONE = "a harness task brings its own data, prompts and checks: remove the fields that say others"
+
+
 class Benchmark(QuestionSource):
     """A set of questions to score models on; never trained on, and questions that overlap with it are dropped."""
 
@@ -90,25 +97,53 @@ class Benchmark(QuestionSource):
     """Name in the scores. Default: the preset's; required without one."""
     uri: Uri
     """`hf://org/dataset`, or a `.jsonl` or `.parquet` file under any supported scheme. Default: the preset's; required
-    without one."""
+    without one, but for a `harness` task: there it is a folder with YAML files of tasks of your own, and the task is
+    one of them. What they name is read, and Python of theirs is run, where the stages run."""
     split: str = "test"
     """Split of a hub dataset. Ignored for files."""
+    harness: HarnessTask | None = later(None)
+    """A task of the lm-evaluation-harness, which brings data, prompts and checks of its own; of the other fields only
+    `name`, `uri`, `limit` (of each task) and `tokenSecretRef` go with it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("has(self.preset) || (has(self.name) && has(self.uri))", "give name and uri, or a preset"),
+        Rule(
+            "has(self.preset) || (has(self.name) && (has(self.uri) || has(self.harness)))",
+            "give name and uri, a preset, or name and harness",
+        ),
+        Rule(
+            f"!has(self.harness) || !({' || '.join(f'has(self.{to_camel(name)})' for name in (_PRESET, *_OF_ROWS))})",
+            _HARNESS_ALONE,
+        ),
     )
 
     @model_validator(mode="before")
     @classmethod
     def _preset_is_written_out(cls, data: Any) -> Any:
         """What a preset stands for, so that everyone who reads an entry sees the same, and equal work is equal."""
-        if not isinstance(data, dict) or not isinstance(data.get("preset"), str):
+        if not isinstance(data, dict):
+            return data
+        if data.get("harness") is not None:
+            if data.get(_PRESET) is not None:
+                raise ValueError(f"{_HARNESS_ALONE} (given: {_PRESET})")
+            task = data["harness"]
+            name = task.get("task") if isinstance(task, dict) else getattr(task, "task", None)
+            return {"uri": f"{HARNESS}://{name}", **data}
+        if not isinstance(data.get(_PRESET), str):
             return data
         name = data["preset"]
         if name not in PRESETS:
             raise ValueError(f"preset '{name}' is not known; known: {', '.join(PRESETS)}")
         given = {key: value for key, value in data.items() if key != "preset"}
         return _filled({"name": name, **PRESETS[name].entry}, given)
+
+    @model_validator(mode="after")
+    def _harness_stands_alone(self) -> Self:
+        if self.harness is not None:
+            fields = type(self).model_fields
+            given = [to_camel(name) for name in _OF_ROWS if getattr(self, name) != fields[name].default]
+            if given:
+                raise ValueError(f"{_HARNESS_ALONE} (given: {', '.join(given)})")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -141,6 +141,8 @@ class BaselineParams(Model):
     """Draws on the benchmarks; None where there is none."""
     verification: VerificationSpec
     """How responses are judged."""
+    harness: list[Benchmark] = later([])
+    """The benchmarks that are tasks of the lm-evaluation-harness."""
 
 
 class CurateParams(Model):
@@ -189,6 +191,8 @@ class EvaluateParams(Model):
     """How responses are judged."""
     trust_remote_code: bool = later(False)
     """Run Python code that comes with the student."""
+    harness: list[Benchmark] = later([])
+    """The benchmarks that are tasks of the lm-evaluation-harness."""
     students: list[str] = later([])
     """Roles of the train stages whose students are scored one after the other by the same engine; they are of one
     architecture. Empty: the one student of role `train`."""

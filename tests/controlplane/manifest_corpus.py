@@ -127,6 +127,9 @@ BASES: dict[str, Manifest] = {
 }
 
 
+HARNESS = {"name": "arc", "harness": {"task": "arc_easy", "numFewshot": 3}}
+
+
 def base(kind: str) -> Manifest:
     """A valid manifest with every kind of field in it."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "case"}, "spec": copy.deepcopy(BASES[kind])}
@@ -180,6 +183,13 @@ def _rules() -> Iterator[Case]:
         ("a preset twice", ("evaluation", "benchmarks"), [PRESET, PRESET]),
         ("a preset by another's name", ("evaluation", "benchmarks"), [PRESET, {"name": "aime24", "uri": "a"}]),
         ("an unknown preset", ("evaluation", "benchmarks"), [{"preset": "aime23"}]),
+        ("a harness task", ("evaluation", "benchmarks"), [HARNESS]),
+        ("a harness task with examples", ("evaluation", "benchmarks"), [{**HARNESS, "uri": "a", "limit": 5}]),
+        ("a harness task without a name", ("evaluation", "benchmarks"), [{"harness": {"task": "arc_easy"}}]),
+        ("a harness task and a preset", ("evaluation", "benchmarks"), [{**HARNESS, **PRESET}]),
+        ("a harness task with a domain", ("evaluation", "benchmarks"), [{**HARNESS, "domain": "choice"}]),
+        ("a harness task with columns", ("evaluation", "benchmarks"), [{**HARNESS, "fields": {"prompt": "q"}}]),
+        ("a harness task with a wrong field", ("evaluation", "benchmarks"), [{**HARNESS, "harness": {"name": "a"}}]),
         ("a preset without the question", ("evaluation", "benchmarks"), [{**PRESET, "promptTemplate": "a"}]),
         ("template without the question", ("questions", 0, "promptTemplate"), "answer this"),
         ("template with the question", ("questions", 0, "promptTemplate"), "Q: {question}"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import QuestionSource, SamplingSpec, TeacherSampling
+from kubedistill_api.harness import HarnessTask
 from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.data.rows import JSONL_SUFFIXES, PARQUET_SUFFIXES
 from kubedistill_runtime.data.storage import local_path
@@ -25,6 +26,8 @@ SOLVED_SHARE = 0.83
 """Of the questions with at least one correct response: 830 of 1000 in DED's table 3."""
 HARD_SHARE = 0.28
 """Of the solved questions that are hard for the student: 237 of 830 in DED's table 3."""
+HARNESS_TOKENS = 256
+"""Longest response where neither a harness task nor its entry says one: the harness's default."""
 DEFAULT_QUESTIONS = 1000
 KNOWN_SIZES = (
     (r"s1k", 1000),
@@ -128,6 +131,13 @@ def add(*parts: Tokens) -> Tokens:
 def draws(spec: SamplingSpec, questions: int) -> Tokens:
     """Tokens of drawing all samples for each question."""
     return sampling_tokens(questions, spec.samples, spec.max_tokens)
+
+
+def harness_draws(task: HarnessTask, questions: int) -> Tokens:
+    """Tokens of one response to each question. A task that scores options draws none, and reads more instead."""
+    prompt = PROMPT_TOKENS * (1 + (task.num_fewshot or 0))
+    drawn = sampling_tokens(questions, 1, task.max_tokens or HARNESS_TOKENS)
+    return replace(drawn, prompt=questions * prompt)
 
 
 def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpec) -> int:

@@ -144,6 +144,19 @@ def test_a_runtime_s_limit_is_mentioned() -> None:
     assert "over the runtime's limit of 8" in advise(load(paper()), runtime)
 
 
+def test_a_harness_task_is_asked_once_whatever_the_other_benchmarks_are() -> None:
+    last = "    - {preset: math500, revision: main}\n"
+    own = paper().replace(last, last + "    - {name: gsm, harness: {task: gsm8k, numFewshot: 5}}\n")
+    before, after = ({stage.name: stage.tokens for stage in forecast_of(text).stages} for text in (paper(), own))
+    for name in ("baseline", "evaluate"):
+        one, two = before[name], after[name]
+        assert one is not None
+        assert two is not None
+        assert two.requests - one.requests == 1319, "as many as the task of that name has"
+        assert two.prompt - one.prompt == 1319 * 6 * 150
+        assert two.completion - one.completion == pytest.approx(1319 * 0.4 * 256, abs=1)
+
+
 def test_measuring_the_corpus_is_in_the_plan_and_leaving_it_out_saves_its_time() -> None:
     text = paper().replace("    epochs: 10\n", "    epochs: 10\n    measureCorpus: false\n")
     with_it, without = (
