@@ -90,7 +90,7 @@ chart-values: .venv/.ready ## Generate the chart's values.yaml, its schema and i
 	$(BIN)/python -m charts.generate
 
 pins: .venv/.ready ## Resolve requirements/*.txt anew
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra operator --extra cpu --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra harness --extra operator --extra cpu --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --override requirements/overrides.txt --extra runtime --extra cpu pyproject.toml -o requirements/runtime-cpu.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --extra runtime --extra cuda pyproject.toml -o requirements/runtime-cuda.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --extra operator pyproject.toml -o requirements/operator.txt

@@ -1,10 +1,13 @@
 """What a study came to: every variant's score and cost, and the differences to the reference. Pure."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 from kubedistill_api.base import Model, later
 
 Finding = Literal["better", "worse", "unclear"]
+WORDS: Mapping[Finding, str] = {"better": "better", "worse": "worse", "unclear": "not told apart"}
 
 
 class ArmResult(Model):
@@ -48,7 +51,9 @@ class Comparison(Model):
     """The table of a study."""
 
     arms: list[ArmResult]
-    """Every variant, in the order of the manifest."""
+    """Every variant, in the order of the manifest; in a status those that there is room for."""
+    omitted: dict[Finding, int] = later({})
+    """Variants without a row here, by what was found of them. The report has a row for every one."""
     confidence: float
     """Of all intervals of differences together, and of each score's interval alone."""
     comparisons: int
@@ -74,15 +79,42 @@ class Comparison(Model):
 
     def summary(self) -> str:
         """`1 better, 3 worse, 6 not told apart`, of the variants against what they are compared with."""
-        found = [arm.finding for arm in self.arms]
-        words = {"better": "better", "worse": "worse", "unclear": "not told apart"}
-        counts = [f"{found.count(key)} {word}" for key, word in words.items() if key in found]
+        counts = Counter(arm.finding for arm in self.arms if arm.finding) + Counter(self.omitted)
         references = ", ".join(arm.arm for arm in self.arms if arm.against is None)
-        return f"against {references}: {', '.join(counts)}"
+        return f"against {references}: {_counted(counts)}"
 
     def sentences(self) -> list[str]:
-        """One for each comparison: what this study could see, in points of per cent."""
-        return [_sentence(arm) for arm in self.arms if arm.against is not None]
+        """One for each comparison: what this study could see, in points of per cent. One more for those left out."""
+        more = sum(self.omitted.values())
+        return [
+            *(_sentence(arm) for arm in self.arms if arm.against is not None),
+            *([f"and {more} more in the report: {_counted(self.omitted)}"] if more else []),
+        ]
+
+    def shortened(self, rows: int) -> "Comparison":
+        """With so many rows at most, but at least the reference and the highest score; then come those on a front, then
+        the higher scores. What was found of the others is counted."""
+        fronts = {*self.front_training, *self.front_response}
+        best = self.best
+        ranked = sorted(
+            self.arms,
+            key=lambda arm: (arm.against is not None and arm is not best, arm.arm not in fronts, -arm.score),
+        )
+        least = sum(arm.against is None or arm is best for arm in self.arms)
+        kept = {arm.arm for arm in ranked[: max(rows, least)]}
+        left = Counter(arm.finding for arm in self.arms if arm.finding and arm.arm not in kept)
+        return self.model_copy(
+            update={
+                "arms": [arm for arm in self.arms if arm.arm in kept],
+                "omitted": dict(left),
+                "front_training": [name for name in self.front_training if name in kept],
+                "front_response": [name for name in self.front_response if name in kept],
+            }
+        )
+
+
+def _counted(counts: Mapping[Finding, int]) -> str:
+    return ", ".join(f"{counts[key]} {word}" for key, word in WORDS.items() if counts.get(key))
 
 
 def _sentence(arm: ArmResult) -> str:

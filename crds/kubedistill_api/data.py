@@ -1,17 +1,21 @@
 """Where questions, benchmarks and models come from, and how they are asked."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from kubedistill_api.base import DnsLabel, Model, Rule, Uri, later
 from kubedistill_api.benchmarks import PRESETS
+from kubedistill_api.harness import HARNESS, HarnessTask
 
 Domain = Literal["math", "choice", "code"]
+Day = Annotated[str, Field(max_length=10, pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+"""A date as `2025-02-01`; dates in this form are in order where their texts are."""
 
 
 class SecretKeyRef(Model):
@@ -37,10 +41,43 @@ class FieldMap(Model):
     """Take only what follows the last of these marks in `answer`: `####` where a worked solution ends in the answer."""
     tests: str = "tests"
     """Column with the tests (domain code): `{inputs, outputs, fn_name}` as an object or as JSON text."""
+    date: str | None = later(None)
+    """Column with the day on which a question was made public, which `window` goes by."""
     options: Annotated[list[str], Field(max_length=10)] = later([])
     """Columns with the options of domain choice: one that holds a list, or one for each option. They are put below
     the question as `A) ...`; where `answer` is one of these columns, in an order made from the question's text. Without
     it the options are part of the question already, and `answer` holds a letter."""
+
+
+class Window(Model):
+    """Days between which a question was made public, both included: what is older a model may have been trained on."""
+
+    from_: Day | None = Field(default=None, alias="from")
+    """First day. Default: no bound."""
+    to: Day | None = None
+    """Last day. Default: no bound."""
+
+    rules: ClassVar = (
+        Rule("has(self.from) || has(self.to)", "give from, to, or both"),
+        Rule("!has(self.from) || !has(self.to) || self.from <= self.to", "from is later than to"),
+    )
+
+    @model_validator(mode="after")
+    def _some_days(self) -> Self:
+        for name, day in (("from", self.from_), ("to", self.to)):
+            try:
+                date.fromisoformat(day or "2000-01-01")
+            except ValueError:
+                raise ValueError(f"{name}: there is no day {day}") from None
+        if self.from_ is None and self.to is None:
+            raise ValueError("give from, to, or both")
+        if self.from_ and self.to and self.from_ > self.to:
+            raise ValueError(f"from ({self.from_}) is later than to ({self.to})")
+        return self
+
+    def __contains__(self, day: date) -> bool:
+        text = day.isoformat()
+        return (self.from_ or text) <= text <= (self.to or text)
 
 
 class QuestionSource(Model):
@@ -53,7 +90,8 @@ class QuestionSource(Model):
     subset: str | None = None
     """Configuration name of a hub dataset."""
     revision: str | None = None
-    """Commit or tag of a hub dataset; pin it, so that the same manifest means the same questions."""
+    """Commit or tag of a hub dataset, or of a file in one; pin it, so that the same manifest means the same
+    questions."""
     domain: Domain = "math"
     """What the answers are checked by: `math` compares with a gold answer, `choice` with the letter of the
     right option (A to J), `code` runs tests."""
@@ -80,6 +118,16 @@ class QuestionSource(Model):
         return self
 
 
+_PRESET = "preset"
+_OF_ROWS = ("subset", "split", "revision", "domain", "format", "fields", "window", "prompt_template")
+"""Fields that say how rows become questions."""
+_PRESET_HAS_FORMAT = (
+    f"(has(self.preset) && self.preset in {[name for name, preset in PRESETS.items() if 'format' in preset.entry]})"
+)
+_HAS_FORMAT = f"has(self.format) || {_PRESET_HAS_FORMAT}"
+_HARNESS_ALONE = "a harness task brings its own data, prompts and checks: remove the fields that say others"
+
+
 class Benchmark(QuestionSource):
     """A set of questions to score models on; never trained on, and questions that overlap with it are dropped."""
 
@@ -90,25 +138,77 @@ class Benchmark(QuestionSource):
     """Name in the scores. Default: the preset's; required without one."""
     uri: Uri
     """`hf://org/dataset`, or a `.jsonl` or `.parquet` file under any supported scheme. Default: the preset's; required
-    without one."""
+    without one, but for a `harness` task: there it is a folder with YAML files of tasks of your own, and the task is
+    one of them. What they name is read, and Python of theirs is run, where the stages run."""
     split: str = "test"
     """Split of a hub dataset. Ignored for files."""
+    format: Literal["livecodebench"] | None = later(None)
+    """Rows that columns alone do not describe. `livecodebench` is the form of `livecodebench/code_generation_lite`,
+    of domain code: statement, starter code, date, and public and hidden tests. Default: rows as `fields` says."""
+    window: Window | None = later(None)
+    """Only questions that were made public in these days. Needs `fields.date`, or a `format` with a date."""
+    harness: HarnessTask | None = later(None)
+    """A task of the lm-evaluation-harness, which brings data, prompts and checks of its own; of the other fields only
+    `name`, `uri`, `limit` (of each task) and `tokenSecretRef` go with it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("has(self.preset) || (has(self.name) && has(self.uri))", "give name and uri, or a preset"),
+        Rule(
+            "has(self.preset) || (has(self.name) && (has(self.uri) || has(self.harness)))",
+            "give name and uri, a preset, or name and harness",
+        ),
+        Rule(
+            f"!has(self.harness) || !({' || '.join(f'has(self.{to_camel(name)})' for name in (_PRESET, *_OF_ROWS))})",
+            _HARNESS_ALONE,
+        ),
+        Rule(
+            f"!({_HAS_FORMAT}) || (has(self.domain) ? self.domain == 'code' : {_PRESET_HAS_FORMAT})",
+            "a format is of domain code",
+        ),
+        Rule(f"!({_HAS_FORMAT}) || !has(self.fields)", "a format says what the columns hold: remove fields"),
+        Rule(
+            f"!has(self.window) || {_HAS_FORMAT} || (has(self.fields) && has(self.fields.date))",
+            "window needs fields.date, or a format with a date",
+        ),
     )
 
     @model_validator(mode="before")
     @classmethod
     def _preset_is_written_out(cls, data: Any) -> Any:
         """What a preset stands for, so that everyone who reads an entry sees the same, and equal work is equal."""
-        if not isinstance(data, dict) or not isinstance(data.get("preset"), str):
+        if not isinstance(data, dict):
+            return data
+        if data.get("harness") is not None:
+            if data.get(_PRESET) is not None:
+                raise ValueError(f"{_HARNESS_ALONE} (given: {_PRESET})")
+            task = data["harness"]
+            name = task.get("task") if isinstance(task, dict) else getattr(task, "task", None)
+            return {"uri": f"{HARNESS}://{name}", **data}
+        if not isinstance(data.get(_PRESET), str):
             return data
         name = data["preset"]
         if name not in PRESETS:
             raise ValueError(f"preset '{name}' is not known; known: {', '.join(PRESETS)}")
         given = {key: value for key, value in data.items() if key != "preset"}
         return _filled({"name": name, **PRESETS[name].entry}, given)
+
+    @model_validator(mode="after")
+    def _harness_stands_alone(self) -> Self:
+        if self.harness is not None:
+            fields = type(self).model_fields
+            given = [to_camel(name) for name in _OF_ROWS if getattr(self, name) != fields[name].default]
+            if given:
+                raise ValueError(f"{_HARNESS_ALONE} (given: {', '.join(given)})")
+        return self
+
+    @model_validator(mode="after")
+    def _format_says_the_columns(self) -> Self:
+        if self.format and self.domain != "code":
+            raise ValueError(f"format {self.format} needs domain code (got {self.domain})")
+        if self.format and self.fields != FieldMap():
+            raise ValueError(f"format {self.format} says what the columns hold; remove fields")
+        if self.window and not self.format and not self.fields.date:
+            raise ValueError("window needs fields.date, the column with the day of a question")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kubedistill_api.data import (
+    Benchmark,
     EndpointSource,
     EngineSpec,
     ModelSource,
@@ -422,6 +423,7 @@ def _baseline(builder: _Builder, prepare: str, spec: Recipe | TeacherProbeSpec, 
             pass_rate=_draws(spec.curation.difficulty) if wants_rates else None,
             evaluation=evaluation,
             verification=spec.curation.verification,
+            harness=_of_harness(spec),
         ),
         prepare=prepare,
     )
@@ -473,7 +475,12 @@ def _evaluation(spec: Recipe | TeacherProbeSpec, samples: int, students: Sequenc
         verification=spec.curation.verification,
         students=list(students),
         trust_remote_code=spec.student.trust_remote_code,
+        harness=_of_harness(spec),
     )
+
+
+def _of_harness(spec: Recipe | TeacherProbeSpec) -> list[Benchmark]:
+    return [benchmark for benchmark in spec.evaluation.benchmarks if benchmark.harness is not None]
 
 
 def _draws(spec: SamplingSpec) -> SamplingSpec:

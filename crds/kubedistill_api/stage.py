@@ -5,6 +5,7 @@ its last act. Running a finished stage again finds the result and exits 0. The s
 (`spec.json`); while it runs it keeps `progress.json` (a `Progress`) up to date beside it.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -140,6 +141,8 @@ class BaselineParams(Model):
     """Draws on the benchmarks; None where there is none."""
     verification: VerificationSpec
     """How responses are judged."""
+    harness: list[Benchmark] = later([])
+    """The benchmarks that are tasks of the lm-evaluation-harness."""
 
 
 class CurateParams(Model):
@@ -188,6 +191,8 @@ class EvaluateParams(Model):
     """How responses are judged."""
     trust_remote_code: bool = later(False)
     """Run Python code that comes with the student."""
+    harness: list[Benchmark] = later([])
+    """The benchmarks that are tasks of the lm-evaluation-harness."""
     students: list[str] = later([])
     """Roles of the train stages whose students are scored one after the other by the same engine; they are of one
     architecture. Empty: the one student of role `train`."""
@@ -342,7 +347,12 @@ class StageResult(Model):
     def termination_message(self) -> str:
         """The result as JSON of at most 4 KiB: what does not fit is left out, what the job's status shows last."""
         result = self
-        for update in (*_WITHOUT, {"deltas": _averages(self.deltas), "scores": _averages(self.scores)}):
+        for update in (
+            *_FIRST_WITHOUT,
+            *self._shorter_tables(),
+            *_WITHOUT,
+            {"deltas": _averages(self.deltas), "scores": _averages(self.scores)},
+        ):
             if result._fits():
                 return result._compact()
             result = result.model_copy(update=update)
@@ -351,6 +361,12 @@ class StageResult(Model):
             result = result.model_copy(update={part: getattr(result, part)[:-1]})
         return result._compact()
 
+    def _shorter_tables(self) -> Iterator[dict[str, Any]]:
+        """A study's table with a row less each time. What else its stage says is short, and all of it stays."""
+        if self.comparison:
+            for rows in range(len(self.comparison.arms) - 1, 0, -1):
+                yield {"comparison": self.comparison.shortened(rows)}
+
     def _compact(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
 
@@ -358,13 +374,11 @@ class StageResult(Model):
         return len(self._compact().encode()) <= TERMINATION_MESSAGE_BYTES
 
 
+_FIRST_WITHOUT: tuple[dict[str, Any], ...] = ({"inputs": {}}, {"versions": {}})
 _WITHOUT: tuple[dict[str, Any], ...] = (
-    {"inputs": {}},
-    {"versions": {}},
     {"usage": Usage()},
     {"metrics": {}},
     {"outputs": {}},
-    {"comparison": None},
 )
 """What a result too long for a termination message is freed of, in this order."""
 

@@ -244,8 +244,6 @@ def _recipe(spec: DistillationStudySpec, name: str, changes: dict[str, Any], set
     own = f"ladder: {name}" if name in spec.ladder else f"variants: {name}"
     for where, part in ((own, changes), ("grid", settings)):
         for path, value in part.items():
-            if path == "training.seed":
-                raise ValueError(f"{where}: {path} differs in every variant already; name the seeds in seeds")
             _put(data, path, value, f"{where}: {path}")
     told = ", ".join(f"{path} {value}" for path, value in settings.items())
     where = f"grid: {name} with {told}" if settings else own
@@ -254,11 +252,23 @@ def _recipe(spec: DistillationStudySpec, name: str, changes: dict[str, Any], set
     except ValidationError as invalid:
         field, problem, fix = explain(invalid.errors()[0], data, _schema())
         raise ValueError(f"{where}: job.{dotted(field)}: {problem}" + (f"; {fix}" if fix else "")) from None
-    if recipe.evaluation != spec.job.evaluation or recipe.teacher.probe_ref:
-        name, why = "evaluation", "variants are compared by the same questions, asked in the same way"
-        if recipe.teacher.probe_ref:
-            name, why = "teacher.probeRef", "a study needs model or endpoint"
-        raise ValueError(f"{where}: job.{name} cannot differ between variants: {why}; leave it as it is")
+    forbidden = {
+        "evaluation": (
+            recipe.evaluation != spec.job.evaluation,
+            "variants are compared by the same questions, asked in the same way; leave it as it is",
+        ),
+        "teacher.probeRef": (
+            recipe.teacher.probe_ref is not None,
+            "a study needs model or endpoint; leave it as it is",
+        ),
+        "training.seed": (
+            recipe.training.seed != spec.job.training.seed,
+            "every variant is trained with the same ones; name the seeds in seeds",
+        ),
+    }
+    for fixed, (differs, why) in forbidden.items():
+        if differs:
+            raise ValueError(f"{where}: job.{fixed} cannot differ between variants: {why}")
     return recipe
 
 

@@ -52,7 +52,7 @@ class Benchmark:
         world, rng = self._world, self._rng
         skill = world.skills[candidate] + rng.normal(0, world.seed_spread, (seeds, 1))
         chance = 1 / (1 + np.exp(-(skill + self._difficulty + self._interaction[candidate])))
-        return Student(str(candidate), (rng.binomial(samples, chance) / samples,), samples)
+        return Student(str(candidate), (rng.binomial(samples, chance) / samples,), (samples,))
 
 
 def coverage(questions: int, seeds: int, seed_spread: float, trials: int, confidence: float = 0.95) -> float:

@@ -127,6 +127,14 @@ BASES: dict[str, Manifest] = {
 }
 
 
+HARNESS = {"name": "arc", "harness": {"task": "arc_easy", "numFewshot": 3}}
+DAY = "2025-01-01"
+WINDOW = {"from": DAY}
+DATED = {"name": "dated", "uri": "a", "fields": {"date": "day"}}
+IN_FORM = {"preset": "livecodebench"}
+LIVECODEBENCH = {"name": "code", "uri": "a", "format": "livecodebench", "domain": "code"}
+
+
 def base(kind: str) -> Manifest:
     """A valid manifest with every kind of field in it."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "case"}, "spec": copy.deepcopy(BASES[kind])}
@@ -180,6 +188,27 @@ def _rules() -> Iterator[Case]:
         ("a preset twice", ("evaluation", "benchmarks"), [PRESET, PRESET]),
         ("a preset by another's name", ("evaluation", "benchmarks"), [PRESET, {"name": "aime24", "uri": "a"}]),
         ("an unknown preset", ("evaluation", "benchmarks"), [{"preset": "aime23"}]),
+        ("a harness task", ("evaluation", "benchmarks"), [HARNESS]),
+        ("a harness task with examples", ("evaluation", "benchmarks"), [{**HARNESS, "uri": "a", "limit": 5}]),
+        ("a harness task without a name", ("evaluation", "benchmarks"), [{"harness": {"task": "arc_easy"}}]),
+        ("a harness task and a preset", ("evaluation", "benchmarks"), [{**HARNESS, **PRESET}]),
+        ("a harness task with a domain", ("evaluation", "benchmarks"), [{**HARNESS, "domain": "choice"}]),
+        ("a harness task with columns", ("evaluation", "benchmarks"), [{**HARNESS, "fields": {"prompt": "q"}}]),
+        ("a harness task with a wrong field", ("evaluation", "benchmarks"), [{**HARNESS, "harness": {"name": "a"}}]),
+        ("a window of a preset", ("evaluation", "benchmarks"), [{**IN_FORM, "window": WINDOW}]),
+        ("a window of a preset without a date", ("evaluation", "benchmarks"), [{**PRESET, "window": WINDOW}]),
+        ("a format of another preset", ("evaluation", "benchmarks"), [{**PRESET, "format": "livecodebench"}]),
+        ("a format's preset and columns", ("evaluation", "benchmarks"), [{**IN_FORM, "fields": {"prompt": "q"}}]),
+        ("a format's preset of another domain", ("evaluation", "benchmarks"), [{**IN_FORM, "domain": "math"}]),
+        ("a window without a date", ("evaluation", "benchmarks"), [{"name": "a", "uri": "a", "window": WINDOW}]),
+        ("a window with a date", ("evaluation", "benchmarks"), [{**DATED, "window": WINDOW}]),
+        ("a window of one day", ("evaluation", "benchmarks"), [{**DATED, "window": {"from": DAY, "to": DAY}}]),
+        ("a window backwards", ("evaluation", "benchmarks"), [{**DATED, "window": {**WINDOW, "to": "2024-12-31"}}]),
+        ("a window without days", ("evaluation", "benchmarks"), [{**DATED, "window": {}}]),
+        ("a window of no day", ("evaluation", "benchmarks"), [{**DATED, "window": {"from": "2025-13-01"}}]),
+        ("a format and its domain", ("evaluation", "benchmarks"), [LIVECODEBENCH]),
+        ("a format and columns", ("evaluation", "benchmarks"), [{**LIVECODEBENCH, "fields": {"prompt": "q"}}]),
+        ("a format of another domain", ("evaluation", "benchmarks"), [{**LIVECODEBENCH, "domain": "math"}]),
         ("a preset without the question", ("evaluation", "benchmarks"), [{**PRESET, "promptTemplate": "a"}]),
         ("template without the question", ("questions", 0, "promptTemplate"), "answer this"),
         ("template with the question", ("questions", 0, "promptTemplate"), "Q: {question}"),

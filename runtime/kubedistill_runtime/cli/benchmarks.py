@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kubedistill_api.benchmarks import PRESETS, Preset
 from kubedistill_runtime.cli.plan_view import PIPE_WIDTH, heading_table
+from kubedistill_runtime.data.rows import is_file
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.evaluate.precision import Spread, half_width
 
@@ -72,5 +73,7 @@ def _show(console: Console, name: str, preset: Preset) -> None:
 
 
 def _source(preset: Preset) -> str:
-    parts = (preset.entry["uri"].removeprefix("hf://"), preset.entry.get("subset"), preset.entry["split"])
+    uri = preset.entry["uri"]
+    split = None if is_file(uri) else preset.entry["split"]
+    parts = (uri.removeprefix("hf://").removeprefix("datasets/"), preset.entry.get("subset"), split)
     return " ".join(filter(None, parts))

@@ -158,7 +158,8 @@ def _tokens(stage: StageForecast) -> str:
     if stage.tokens is None:
         return ""
     if stage.tokens.training:
-        return f"{human_count(stage.tokens.training)} in {stage.tokens.steps} steps"
+        measured = f", {human_count(stage.tokens.measured)} measured" if stage.tokens.measured else ""
+        return f"{human_count(stage.tokens.training)} in {stage.tokens.steps} steps{measured}"
     drawn = human_count(stage.tokens.completion)
     return f"{drawn} in {human_count(stage.tokens.requests)} responses"
 
@@ -257,6 +258,7 @@ def _stage_data(stage: StageForecast) -> dict[str, Any]:
         "promptTokens": tokens.prompt if tokens else None,
         "completionTokens": tokens.completion if tokens else None,
         "trainingTokens": tokens.training if tokens else None,
+        "measuredTokens": tokens.measured if tokens else None,
         "steps": tokens.steps if tokens else None,
         "gpuSeconds": duration.gpu_seconds if duration else None,
         "wallSeconds": duration.wall_seconds if duration else None,

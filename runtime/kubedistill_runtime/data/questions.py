@@ -10,12 +10,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any, Literal
 
-from kubedistill_api.data import FieldMap, QuestionSource
+from kubedistill_api.data import Benchmark, FieldMap, QuestionSource, Window
 from kubedistill_api.verification import VerificationSpec
+from kubedistill_runtime.data import livecodebench
 from kubedistill_runtime.data.code_tests import parse_tests
 from kubedistill_runtime.data.options import letter_of, lettered, list_of, shuffled
 from kubedistill_runtime.data.rows import Row, read_rows
@@ -31,11 +33,15 @@ Reason = Literal[
     "bad_gold",
     "bad_tests",
     "prose_gold",
+    "bad_date",
+    "outside_window",
     "duplicate",
     "contradicting_gold",
     "contaminated",
 ]
-UNUSABLE: frozenset[Reason] = frozenset({"no_id", "empty_prompt", "bad_prompt", "empty_gold", "bad_gold", "bad_tests"})
+UNUSABLE: frozenset[Reason] = frozenset(
+    {"no_id", "empty_prompt", "bad_prompt", "empty_gold", "bad_gold", "bad_tests", "bad_date"}
+)
 """Reasons that speak against the source or its field mapping. Golds in prose do not: many sets have some."""
 
 MAX_UNUSABLE = 0.5
@@ -93,17 +99,24 @@ def load_source(
     """
     checked = getattr(verification, source.domain) != "off"
     judged = verification.judge is not None
-    needed = _needed(source.fields, source.domain, checked)
+    window = source.window if isinstance(source, Benchmark) else None
+    form = _form(source)
+    needed = {name: name for name in livecodebench.COLUMNS} if form else _needed(source.fields, source.domain, checked)
+    dates = livecodebench.DATE if form else source.fields.date
+    if window and dates:
+        needed["date"] = dates
     columns = [name.partition(".")[0] for name in needed.values()]
     rows = read_rows(source, where, list(dict.fromkeys(columns)))
     head = list(islice(rows, ROWS_FOR_COLUMNS))
-    _check_columns(head, needed, where)
+    _check_columns(head, needed, where, source)
     unusable: list[Drop] = []
     count = 0
     for number, row in enumerate(chain(head, rows)):
         count += 1
         try:
-            yield _question(row, source, index, number, checked, judged)
+            if window:
+                _check_day(row, dates, window)
+            yield _question(_read(row) if form else row, source, index, number, checked, judged)
         except _Unusable as problem:
             drop = Drop(index, number, None, problem.reason, problem.detail)
             if drop.reason in UNUSABLE:
@@ -175,6 +188,25 @@ def field(row: Row, name: str) -> Any:
     return value
 
 
+def _check_day(row: Row, column: str | None, window: Window) -> None:
+    assert column is not None
+    value = _optional(row, column)
+    try:
+        day = value.date() if isinstance(value, datetime) else value
+        day = day if isinstance(day, date) else date.fromisoformat(str(value)[: len("2025-02-01")])
+    except ValueError:
+        raise _Unusable("bad_date", f"{column} is {value!r}, not a day as 2025-02-01") from None
+    if day not in window:
+        raise _Unusable("outside_window", f"{column} is {day}")
+
+
+def _read(row: Row) -> Row:
+    try:
+        return livecodebench.question_row(row)
+    except ValueError as error:
+        raise _Unusable("bad_tests", str(error)) from None
+
+
 def _needed(fields: FieldMap, domain: str, checked: bool) -> dict[str, str]:
     """Which columns must be there, by their field in the manifest."""
     needed = {"prompt": fields.prompt}
@@ -185,10 +217,16 @@ def _needed(fields: FieldMap, domain: str, checked: bool) -> dict[str, str]:
     return needed | ({"id": fields.id} if fields.id else {})
 
 
-def _check_columns(rows: list[Row], needed: dict[str, str], where: str) -> None:
+def _form(source: QuestionSource) -> str | None:
+    return source.format if isinstance(source, Benchmark) else None
+
+
+def _check_columns(rows: list[Row], needed: dict[str, str], where: str, source: QuestionSource) -> None:
     for name, column in needed.items():
         if not any(_has(row, column) for row in rows):
             there = dict.fromkeys(chain.from_iterable(rows))
+            if form := _form(source):
+                raise BadInput(f"{where}.format: rows of {form} have {column}; these have {', '.join(map(str, there))}")
             raise BadInput(
                 f"{where}.fields.{name}: there is no column {column}; set it to one of: {', '.join(map(str, there))}"
             )
@@ -330,14 +368,20 @@ def _drop(question: Question, reason: Reason, detail: str) -> Drop:
 def _refuse(unusable: list[Drop], count: int, source: QuestionSource, where: str) -> None:
     reason, _ = Counter(drop.reason for drop in unusable).most_common(1)[0]
     example = next(drop for drop in unusable if drop.reason == reason)
+    told = (
+        f"{where}: {len(unusable)} of {count} rows are unusable, mostly {reason}; row {example.row}: {example.detail}."
+    )
+    if form := _form(source):
+        raise BadInput(f"{told} Check {where}.format: is it rows of {form}?")
     if reason == "no_id":
         name = "id"
     elif reason in ("empty_prompt", "bad_prompt"):
         name = "prompt"
+    elif reason == "bad_date":
+        name = "date"
     else:
         name = "tests" if source.domain == "code" else "answer"
     raise BadInput(
-        f"{where}: {len(unusable)} of {count} rows are unusable, mostly {reason}; row {example.row}: {example.detail}. "
-        f"Set {where}.fields.{name} to the column that holds it (now {getattr(source.fields, name)}), or check "
+        f"{told} Set {where}.fields.{name} to the column that holds it (now {getattr(source.fields, name)}), or check "
         f"{where}.domain (now {source.domain})"
     )

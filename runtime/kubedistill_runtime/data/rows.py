@@ -52,8 +52,17 @@ def secret(ref: SecretKeyRef | None, where: str) -> str | None:
     return value
 
 
+def at_revision(uri: str, revision: str | None) -> str:
+    """The URI of a file of the hub at a commit or tag, `hf://datasets/ORG/NAME@REVISION/PATH`; others as they are."""
+    scheme, _, rest = uri.partition("://")
+    parts = rest.split("/", 3)
+    if revision is None or scheme != "hf" or len(parts) < 4 or not is_file(uri) or "@" in parts[2]:
+        return uri
+    return f"hf://{parts[0]}/{parts[1]}/{parts[2]}@{revision}/{parts[3]}"
+
+
 def _rows(source: QuestionSource, where: str, columns: list[str] | None) -> Iterator[Row]:
-    uri = source.uri
+    uri = at_revision(source.uri, source.revision)
     if uri.endswith(JSONL_SUFFIXES):
         return _jsonl(uri, where)
     if uri.endswith(PARQUET_SUFFIXES):

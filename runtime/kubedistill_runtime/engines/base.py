@@ -21,6 +21,8 @@ class Draw:
     max_tokens: int
     seed: int
     """Of this response alone; 63 bits."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response. vLLM only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Request:
     prompt_token_ids: tuple[int, ...]
     """The same in the model's chat template; what vLLM is given. Empty for an endpoint."""
     draw: Draw
+    score_from: int | None = None
+    """Tells how likely the prompt's tokens from this place on are, each after those before it; at least 1, since
+    nothing comes before the first. vLLM only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,10 @@ class Completion:
     """From the submission to the end."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    logprobs: tuple[float, ...] = ()
+    """Natural logarithms of the probabilities that `score_from` asked for."""
+    likeliest: bool = True
+    """Each of those tokens is the likeliest at its place, as greedy sampling would have it."""
 
 
 @dataclass

@@ -243,6 +243,7 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
 
         since: dict[str, float] = {}
+        scored: dict[str, int] = {}
         while True:
             with self._changed:
                 if not engine.has_unfinished_requests():
@@ -263,11 +264,15 @@ class VllmEngine:
                         top_k=draw.top_k,
                         max_tokens=draw.max_tokens,
                         seed=draw.seed,
-                        detokenize=False,
+                        stop=list(draw.stop),
+                        detokenize=bool(draw.stop),
+                        prompt_logprobs=None if request.score_from is None else 0,
                         output_kind=RequestOutputKind.FINAL_ONLY,
                     ),
                 )
                 since[request.id] = time.monotonic()
+                if request.score_from is not None:
+                    scored[request.id] = request.score_from
             known = [name for name in aborted if since.pop(name, None) is not None]
             if known:
                 engine.abort_request(known)
@@ -278,6 +283,7 @@ class VllmEngine:
                     continue
                 (sequence,) = output.outputs
                 ids = tuple(sequence.token_ids)
+                logprobs, likeliest = _scores(output, scored.pop(output.request_id, None))
                 ended.append(
                     Completion(
                         id=output.request_id,
@@ -287,6 +293,8 @@ class VllmEngine:
                         latency_seconds=time.monotonic() - started,
                         prompt_tokens=len(output.prompt_token_ids or ()),
                         completion_tokens=len(ids),
+                        logprobs=logprobs,
+                        likeliest=likeliest,
                     )
                 )
             if ended:
@@ -294,6 +302,15 @@ class VllmEngine:
                     self._completions.extend(ended)
                     self._finished += len(ended)
                     self._changed.notify_all()
+
+
+def _scores(output: Any, start: int | None) -> tuple[tuple[float, ...], bool]:
+    """The logarithms of the probabilities of the prompt's tokens from `start` on, and whether all are the likeliest."""
+    if start is None:
+        return (), True
+    places = zip(output.prompt_token_ids[start:], output.prompt_logprobs[start:], strict=True)
+    found = [place[token] for token, place in places]
+    return tuple(one.logprob for one in found), all(one.rank == 1 for one in found)
 
 
 def _told(error: Exception) -> str:

@@ -53,7 +53,9 @@ def benchmark_forecasts(resource: Resource, wanted: float | None = None) -> list
     evaluation = recipe(resource).evaluation
     of_pair, seeds = _of_a_pair(resource)
     return [
-        _forecast(benchmark, evaluation.samples, seeds, evaluation.confidence, of_pair, wanted)
+        _forecast(
+            benchmark, 1 if benchmark.harness else evaluation.samples, seeds, evaluation.confidence, of_pair, wanted
+        )
         for benchmark in evaluation.benchmarks
     ]
 
@@ -98,8 +100,10 @@ def _forecast(
 
     def needed(confidence: float, *, paired: bool) -> Needed:
         enough = samples_for(wanted, number, confidence, paired=paired, spread=spread)
+        # A harness task draws once.
+        out_of_reach = enough is None or (benchmark.harness is not None and enough > answers)
         return Needed(
-            samples=None if enough is None else math.ceil(enough / seeds),
+            samples=None if enough is None or out_of_reach else math.ceil(enough / seeds),
             questions=questions_for(wanted, answers, confidence, paired=paired, spread=spread),
         )
 

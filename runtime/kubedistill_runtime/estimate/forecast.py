@@ -4,7 +4,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from kubedistill_api.data import EndpointSource, EngineSpec, ModelSource, QuestionSource, TeacherSampling
+from kubedistill_api.data import (
+    Benchmark,
+    EndpointSource,
+    EngineSpec,
+    ModelSource,
+    QuestionSource,
+    SamplingSpec,
+    TeacherSampling,
+)
 from kubedistill_api.graph import ALREADY_DRAWN, Graph, Node, Resource, recipe
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import RoleSpec, RuntimeSpec
@@ -117,6 +125,8 @@ class _Forecaster:
         self._resource, self._graph, self._runtime, self._results = resource, graph, runtime, results
         self._recipe = recipe(resource)
         self._questions = self._benchmark_questions = 0
+        self._of_harness: dict[str, int] = {}
+        """Questions of each harness task, by the benchmark's name; not among those of the other benchmarks."""
         self._prompt: float = count.PROMPT_TOKENS
         self._responses: dict[str, float] = {}
         """Mean response of each sample stage."""
@@ -156,7 +166,7 @@ class _Forecaster:
                 stage = self._train(stage, node, params, role)
             case EvaluateParams() as params:
                 students = max(1, len(params.students))
-                drawn = count.draws(params.evaluation, self._benchmark_questions * students)
+                drawn = self._scored(params.evaluation, params.harness, students)
                 stage = self._serve(
                     stage, params.engine, drawn, role, params.evaluation.max_tokens, self._student_of(node)
                 )
@@ -172,10 +182,14 @@ class _Forecaster:
         counts = [(where, count.count_questions(source)) for where, source in sources]
         self.forecast.questions = counts
         self._questions = sum(c.value for where, c in counts if "benchmarks" not in where)
-        self._benchmark_questions = sum(c.value for where, c in counts if "benchmarks" in where)
+        own = counts[len(params.questions) :]
+        sizes = {one.name: found.value for one, (_, found) in zip(params.benchmarks, own, strict=True)}
+        self._of_harness = {one.name: sizes[one.name] for one in params.benchmarks if one.harness}
+        self._benchmark_questions = sum(sizes.values()) - sum(self._of_harness.values())
         if result:
             self._questions = _number(result, "questions") or self._questions
-            self._benchmark_questions = _number(result, "benchmark_questions") or self._benchmark_questions
+            if measured := _number(result, "benchmark_questions"):
+                self._benchmark_questions = measured - (_number(result, "harness_questions") or 0)
             return
         for where, found in counts:
             if found.basis == "assumed":
@@ -216,14 +230,20 @@ class _Forecaster:
 
     def _baseline(self, stage: StageForecast, params: BaselineParams, role: RoleSpec) -> StageForecast:
         parts, longest = [], 0
-        for spec, questions in (
-            (params.pass_rate, self._questions),
-            (params.evaluation, self._benchmark_questions),
-        ):
-            if spec:
-                parts.append(count.draws(spec, questions))
-                longest = max(longest, spec.max_tokens)
+        if params.pass_rate:
+            parts.append(count.draws(params.pass_rate, self._questions))
+            longest = params.pass_rate.max_tokens
+        if params.evaluation:
+            parts.append(self._scored(params.evaluation, params.harness, 1))
+            longest = max(longest, params.evaluation.max_tokens)
         return self._serve(stage, params.engine, count.add(*parts), role, longest, params.model)
+
+    def _scored(self, spec: SamplingSpec, harness: list[Benchmark], models: int) -> Tokens:
+        """Tokens of so many models' answers to the benchmarks."""
+        of_harness = [
+            count.harness_draws(one.harness, self._of_harness[one.name] * models) for one in harness if one.harness
+        ]
+        return count.add(count.draws(spec, self._benchmark_questions * models), *of_harness)
 
     def _serve(
         self,

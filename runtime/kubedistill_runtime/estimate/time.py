@@ -63,11 +63,12 @@ def decoding(
 
 
 def training(tokens: Tokens, model: Architecture, role: RoleSpec) -> Duration | None:
-    """Training on `tokens` at 6 FLOPs per active parameter and token. None on a CPU."""
+    """Training on `tokens` at 6 FLOPs per active parameter and token, of which a forward pass alone is 2. None on a
+    CPU."""
     if role.gpus == 0:
         return None
-    rate = role.gpu.bf16_tflops * 1e12 * TRAINING_SHARE * role.gpus / (6 * model.active)
-    wall = tokens.training / rate + ENGINE_START_S
+    work = (6 * tokens.training + 2 * tokens.measured) * model.active
+    wall = work / (role.gpu.bf16_tflops * 1e12 * TRAINING_SHARE * role.gpus) + ENGINE_START_S
     return Duration(wall * role.gpus, wall, tokens.training / wall)
 
 

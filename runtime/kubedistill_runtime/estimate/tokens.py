@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import QuestionSource, SamplingSpec, TeacherSampling
+from kubedistill_api.harness import HarnessTask
 from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.data.rows import JSONL_SUFFIXES, PARQUET_SUFFIXES
 from kubedistill_runtime.data.storage import local_path
+from kubedistill_runtime.train.shift import PROMPTS, TOKENS
 
 MEAN_SHARE = 0.4
 """Mean response over maxTokens. DED's students use 10k to 16k of 32k on AIME, its teacher 12.4k on s1K."""
@@ -24,6 +26,8 @@ SOLVED_SHARE = 0.83
 """Of the questions with at least one correct response: 830 of 1000 in DED's table 3."""
 HARD_SHARE = 0.28
 """Of the solved questions that are hard for the student: 237 of 830 in DED's table 3."""
+HARNESS_TOKENS = 256
+"""Longest response where neither a harness task nor its entry says one: the harness's default."""
 DEFAULT_QUESTIONS = 1000
 KNOWN_SIZES = (
     (r"s1k", 1000),
@@ -53,6 +57,8 @@ class Tokens:
     completion: int = 0
     training: int = 0
     """Counted once per epoch."""
+    measured: int = 0
+    """Read in forward passes alone, before and after the training."""
     steps: int = 0
     mean_response: float = 0
 
@@ -127,6 +133,13 @@ def draws(spec: SamplingSpec, questions: int) -> Tokens:
     return sampling_tokens(questions, spec.samples, spec.max_tokens)
 
 
+def harness_draws(task: HarnessTask, questions: int) -> Tokens:
+    """Tokens of one response to each question. A task that scores options draws none, and reads more instead."""
+    prompt = PROMPT_TOKENS * (1 + (task.num_fewshot or 0))
+    drawn = sampling_tokens(questions, 1, task.max_tokens or HARNESS_TOKENS)
+    return replace(drawn, prompt=questions * prompt)
+
+
 def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpec) -> int:
     """Traces that curation is expected to keep."""
     difficulty = curation.difficulty
@@ -144,11 +157,18 @@ def corpus_size(questions: int, sampling: TeacherSampling, curation: CurationSpe
 def training_tokens(
     traces: int, mean_response: float, training: TrainingSpec, mean_prompt: float = PROMPT_TOKENS
 ) -> Tokens:
-    """Tokens of all epochs, and the steps they take."""
+    """Tokens of all epochs, the steps they take, and what `measureCorpus` reads besides: the corpus once, and twice the
+    beginnings of some traces."""
     length = min(mean_response + mean_prompt, training.context_length)
     per_epoch = -(-traces // training.global_batch_size)
     steps = min(per_epoch * training.epochs, training.max_steps or per_epoch * training.epochs)
-    return Tokens(training=round(traces * length * steps / per_epoch), steps=steps, mean_response=mean_response)
+    beginnings = min(traces, PROMPTS) * min(TOKENS, length)
+    return Tokens(
+        training=round(traces * length * steps / per_epoch),
+        measured=round(traces * length + 2 * beginnings) if training.measure_corpus else 0,
+        steps=steps,
+        mean_response=mean_response,
+    )
 
 
 def with_steps(trained: Tokens, steps: int) -> Tokens:

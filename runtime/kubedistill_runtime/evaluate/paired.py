@@ -35,8 +35,8 @@ class Student:
     candidate: str
     rates: tuple[Floats, ...]
     """Of each benchmark: seeds x questions, the share of right answers."""
-    samples: int
-    """Answers behind each rate."""
+    samples: tuple[int, ...]
+    """Of each benchmark: answers behind each rate."""
 
     @property
     def score(self) -> float:
@@ -54,7 +54,10 @@ class Student:
 
 def score_interval(student: Student, confidence: float) -> Estimate:
     """The student's score with its interval over questions."""
-    parts = [mean_interval(r.mean(axis=0), student.samples * student.seeds, confidence) for r in student.rates]
+    parts = [
+        mean_interval(rates.mean(axis=0), samples * student.seeds, confidence)
+        for rates, samples in zip(student.rates, student.samples, strict=True)
+    ]
     return _combined(parts)
 
 
@@ -66,9 +69,13 @@ def lead(ahead: Student, behind: Student, confidence: float) -> Estimate:
     shapes = [[rates.shape for rates in student.rates] for student in (ahead, behind)]
     if shapes[0] != shapes[1] or ahead.samples != behind.samples:
         raise ValueError(f"{ahead.candidate} and {behind.candidate} were not asked the same: {shapes[0]}, {shapes[1]}")
-    samples = ahead.samples * ahead.seeds
     pairs = list(zip(ahead.rates, behind.rates, strict=True))
-    over_questions = _combined([_over_questions(a, b, samples, confidence) for a, b in pairs])
+    over_questions = _combined(
+        [
+            _over_questions(a, b, samples * ahead.seeds, confidence)
+            for (a, b), samples in zip(pairs, ahead.samples, strict=True)
+        ]
+    )
     if ahead.seeds == 1:
         return over_questions
     return _with_seeds(over_questions, [a - b for a, b in pairs], confidence)

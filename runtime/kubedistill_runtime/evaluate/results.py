@@ -4,7 +4,7 @@ Averaging what happens to be there is a bug that other harnesses had (a score th
 for than were drawn); here unequal draws are an error with a name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Answers:
     """Answers that could not be judged, or whose program failed (column `error` says why); they count as wrong."""
     votes: Votes | None = None
     """What each says, equal answers as equal text; None where it was not read, or answers cannot be equal (code)."""
+    once: bool = False
+    """Each question was asked once whatever the evaluation says, as the harness does: there is no pass@k but for 1."""
 
     @property
     def samples(self) -> int:
@@ -53,10 +55,12 @@ def read_answers(
     samples: int,
     expected: Mapping[str, Sequence[str]] | None = None,
     domains: Mapping[str, str] | None = None,
+    once: Collection[str] = (),
 ) -> dict[str, Answers]:
     """Answers by benchmark, from a results.parquet. Raises BadInput as `answers_of` does.
 
-    With the `domains` of the benchmarks, votes are read from the responses where a domain has any.
+    With the `domains` of the benchmarks, votes are read from the responses where a domain has any. `once` names the
+    benchmarks that have one answer to each question.
     """
     schema = pq.read_schema(path)
     absent = [name for name in COLUMNS if name not in schema.names]
@@ -65,7 +69,7 @@ def read_answers(
     table = pq.read_table(path, columns=list(COLUMNS))
     if domains is not None:
         table = table.append_column(VOTE, _votes(path, domains))
-    return answers_of(table, samples, expected)
+    return answers_of(table, samples, expected, once)
 
 
 def _votes(path: Path, domains: Mapping[str, str]) -> pa.Array:
@@ -79,9 +83,12 @@ def _votes(path: Path, domains: Mapping[str, str]) -> pa.Array:
 
 
 def answers_of(
-    table: pa.Table, samples: int, expected: Mapping[str, Sequence[str]] | None = None
+    table: pa.Table,
+    samples: int,
+    expected: Mapping[str, Sequence[str]] | None = None,
+    once: Collection[str] = (),
 ) -> dict[str, Answers]:
-    """Answers by benchmark, each question with exactly the samples 0..samples-1.
+    """Answers by benchmark, each question with exactly the samples 0..samples-1, in those of `once` with sample 0.
 
     `expected` names the questions of every benchmark; the answers come in its order. Without it, in the table's.
     Raises MissingSamples when a sample or a question is missing, BadInput when one is there twice or was not asked for.
@@ -93,13 +100,17 @@ def answers_of(
                 raise MissingSamples(f"benchmark {name} has no results at all; run the stage again")
     return {
         name: _answers(
-            name, table.filter(pc.equal(table["benchmark"], name)), samples, expected[name] if expected else None
+            name,
+            table.filter(pc.equal(table["benchmark"], name)),
+            1 if name in once else samples,
+            expected[name] if expected else None,
+            name in once,
         )
         for name in (expected or names)
     }
 
 
-def _answers(name: str, table: pa.Table, samples: int, expected: Sequence[str] | None) -> Answers:
+def _answers(name: str, table: pa.Table, samples: int, expected: Sequence[str] | None, once: bool) -> Answers:
     for column in ("correct", "truncated", "response_tokens", "sample_index"):
         if table[column].null_count:
             raise BadInput(f"benchmark {name}: {table[column].null_count} results have no value for {column}")
@@ -145,4 +156,5 @@ def _answers(name: str, table: pa.Table, samples: int, expected: Sequence[str] |
         tokens=grid("response_tokens").astype(np.int64),
         errors=len(table) - table["error"].null_count,
         votes=grid(VOTE).astype(np.str_) if VOTE in table.column_names and not table[VOTE].null_count else None,
+        once=once,
     )

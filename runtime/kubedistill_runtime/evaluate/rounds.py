@@ -59,7 +59,7 @@ def decide(
         ],
         confidence=confidence,
         questions=leader.questions,
-        samples=leader.samples,
+        samples=max(leader.samples),
         seeds=leader.seeds,
         reason=_reason(outcome, leader.candidate, behind, close),
     )

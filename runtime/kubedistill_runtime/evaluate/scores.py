@@ -73,6 +73,8 @@ def score(
 
 def _metrics(answers: Answers, pass_at_k: Sequence[int], majority_at_k: Sequence[int]) -> dict[str, Floats]:
     values = {f"avg@{answers.samples}": average(answers.correct)}
+    if answers.once:
+        return values
     # pass@1 is avg@k by another name.
     for k in sorted(set(pass_at_k) - {1}):
         _check_samples("pass", k, answers.samples)

@@ -24,7 +24,7 @@ def read_student(name: str, scores: Sequence[Path]) -> tuple[Student, list[Any]]
         np.array([[q["student"] for q in content[at]["perQuestion"]] for content in contents], dtype=np.float64)
         for at in range(len(contents[0]))
     )
-    return Student(name, rates, contents[0][0]["samples"]), asked[0]
+    return Student(name, rates, tuple(content["samples"] for content in contents[0])), asked[0]
 
 
 def response_tokens(scores: Sequence[Path]) -> float:

@@ -42,7 +42,7 @@ def compare(measured: Sequence[Measured], *, confidence: float, base: float | No
         confidence=confidence,
         comparisons=comparisons,
         benchmark_questions=first.questions,
-        samples=first.samples,
+        samples=max(first.samples),
         seeds=first.seeds,
         base=round(base, DIGITS) if base is not None else None,
         front_training=front(arms, lambda arm: arm.training_tokens),

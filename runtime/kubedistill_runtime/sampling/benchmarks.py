@@ -1,14 +1,16 @@
 """A model's answers to the benchmarks: what baseline and evaluate have in common."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kubedistill_api.data import SamplingSpec
+from kubedistill_api.harness import HARNESS
 from kubedistill_api.stage import EvaluateParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.traces import RESULTS, TraceStore
+from kubedistill_runtime.harness.run import Harness
 from kubedistill_runtime.sampling.draw import Drawing, Drawn, Model, Progress, Question, Tally
 from kubedistill_runtime.sampling.questions import read_questions
 from kubedistill_runtime.sampling.serving import Served, Wanted, cpu_workers, serving
@@ -28,12 +30,18 @@ def score_on_benchmarks(context: StageContext, models: Mapping[Path, Path], para
     todo = {model: folder for model, folder in models.items() if not (folder / RESULTS_FILE).exists()}
     if not todo:
         return
+    harness = Harness(params.harness)
     context.progress(0, None, "traces", "starting the engines", force=True)
     questions = benchmark_questions(context)
-    wanted = [Wanted([question.prompt for question in questions], params.evaluation.max_tokens)]
-    trust = params.trust_remote_code
-    with serving(next(iter(todo)), params.engine, context.spec.role, wanted, trust_remote_code=trust) as served:
-        asyncio.run(_score(context, todo, served, questions, params.evaluation, params.verification))
+    with serving(
+        next(iter(todo)),
+        params.engine,
+        context.spec.role,
+        [Wanted(own_prompts(questions), params.evaluation.max_tokens)],
+        trust_remote_code=params.trust_remote_code,
+        longest=harness.longest,
+    ) as served:
+        asyncio.run(_score(context, todo, served, questions, params.evaluation, params.verification, harness))
 
 
 async def _score(
@@ -43,6 +51,7 @@ async def _score(
     questions: list[Question],
     sampling: SamplingSpec,
     verification: VerificationSpec,
+    harness: Harness,
 ) -> None:
     from kubedistill_runtime.verify.pool import VerifierPool
 
@@ -54,7 +63,7 @@ async def _score(
                     await served.pool.load(str(model))
                 folder.mkdir(exist_ok=True)
                 progress = _part(context, number, len(models))
-                await draw_results(folder, served, questions, sampling, verifier, progress)
+                await draw_results(folder, served, questions, sampling, verifier, progress, harness)
         finally:
             await served.pool.close()
 
@@ -77,6 +86,11 @@ def benchmark_questions(context: StageContext) -> list[Question]:
     return read_questions(context.artifact("prepare", "benchmarks"), key=("benchmark", "question_id"))
 
 
+def own_prompts(questions: Sequence[Question]) -> list[str]:
+    """The prompts of the questions that are not the harness's to ask."""
+    return [question.prompt for question in questions if question.domain != HARNESS]
+
+
 async def draw_results(
     folder: Path,
     served: Served,
@@ -84,6 +98,7 @@ async def draw_results(
     sampling: SamplingSpec,
     verifier: Any,
     progress: Progress,
+    harness: Harness,
 ) -> Tally:
     """Writes results.parquet to the folder with a model whose engines run; one that is there already stays."""
     path = folder / RESULTS_FILE
@@ -92,7 +107,7 @@ async def draw_results(
     with TraceStore(folder / RESULTS_PARTS, RESULTS, RESULTS_KEY) as store:
         drawing = Drawing(
             Model(served.pool, served.prompter, served.prompts, served.max_model_len),
-            questions,
+            [question for question in questions if question.domain != HARNESS],
             sampling,
             verify=verifier.verify,
             store=store,
@@ -101,6 +116,7 @@ async def draw_results(
             progress=progress,
         )
         tally = await drawing.run()
+        await harness.answer(served, sampling.seed, store, progress)
         store.compact(path, [question.key for question in questions])
     return tally
 

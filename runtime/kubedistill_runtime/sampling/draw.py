@@ -129,6 +129,8 @@ class Drawing:
         )
         verified = 0
         for key, row in store.records(["correct", length_column]):
+            if key[:-1] not in self._questions:  # of questions that are answered in another way
+                continue
             self.scheduler.restore(key[:-1], key[-1], row["correct"], row[length_column] or 0)
             self.tally.kept += 1
             verified += row["correct"]

@@ -1,6 +1,6 @@
 """A model made ready: its engines, its prompts as token ids, its context length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,18 +40,18 @@ class Prompter:
     """The model's tokenizer: prompts to token ids, token ids to responses."""
 
     def __init__(self, path: Path, *, trust_remote_code: bool) -> None:
-        self._tokenizer: Any = load_tokenizer(path, trust_remote_code=trust_remote_code)
-        self._special = frozenset(self._tokenizer.all_special_ids)
+        self.tokenizer: Any = load_tokenizer(path, trust_remote_code=trust_remote_code)
+        self._special = frozenset(self.tokenizer.all_special_ids)
 
     def prompt(self, text: str) -> Prompt:
         """Raises BadInput when the model has no chat template."""
-        rendered, ids = chat_prompt(self._tokenizer, text)
+        rendered, ids = chat_prompt(self.tokenizer, text)
         return Prompt(rendered, tuple(ids))
 
     def responses(self, prompts: Sequence[Prompt], token_ids: Sequence[Sequence[int]]) -> list[str]:
         """The responses' texts: with think tags, without the token that ended them."""
         bodies = [ids[:-1] if ids and ids[-1] in self._special else ids for ids in token_ids]
-        texts = self._tokenizer.batch_decode([list(ids) for ids in bodies], skip_special_tokens=False)
+        texts = self.tokenizer.batch_decode([list(ids) for ids in bodies], skip_special_tokens=False)
         return [full_response(prompt.text, text) for prompt, text in zip(prompts, texts, strict=True)]
 
 
@@ -75,9 +75,17 @@ def cpu_workers(role: RoleSpec) -> int:
 
 @contextmanager
 def serving(
-    path: Path, engine: EngineSpec, role: RoleSpec, wanted: Sequence[Wanted], *, trust_remote_code: bool = False
+    path: Path,
+    engine: EngineSpec,
+    role: RoleSpec,
+    wanted: Sequence[Wanted],
+    *,
+    trust_remote_code: bool = False,
+    longest: Callable[[Prompter], int] | None = None,
 ) -> Iterator[Served]:
     """Starts Ray and the engines for a model; they import vLLM while the prompts are put into token ids here.
+
+    `longest` tells how many tokens the longest request beside those `wanted` takes, with its response.
 
     Raises BadInput when the model has no chat template, or the engine does not fit the role's pods.
     """
@@ -86,17 +94,17 @@ def serving(
 
     count, gpus = engines(engine, role)
 
-    def load() -> tuple[Prompter, dict[str, Prompt]]:
+    def load() -> tuple[Prompter, dict[str, Prompt], int]:
         prompter = Prompter(path, trust_remote_code=trust_remote_code)
         texts = dict.fromkeys(text for one in wanted for text in one.prompts)
-        return prompter, {text: prompter.prompt(text) for text in texts}
+        return prompter, {text: prompter.prompt(text) for text in texts}, longest(prompter) if longest else 0
 
     with ThreadPoolExecutor(1) as side:
         loading = side.submit(load)
         with ray_cluster():
             pool = VllmPool(count, gpus)
-            prompter, prompts = loading.result()
-            length = max_model_len(engine, context_length(path), wanted, prompts)
+            prompter, prompts, beside = loading.result()
+            length = max_model_len(engine, context_length(path), wanted, prompts, beside)
             pool.configure(EngineConfig(str(path), gpus, length, _arguments(engine, trust_remote_code)))
             yield Served(pool, prompter, prompts, length)
 
@@ -122,11 +130,17 @@ def engines(engine: EngineSpec, role: RoleSpec) -> tuple[int, int]:
     return role.replicas * (role.gpus_per_replica // size), size
 
 
-def max_model_len(engine: EngineSpec, context: int | None, wanted: Sequence[Wanted], prompts: dict[str, Prompt]) -> int:
-    """The engine's context in tokens: what was asked for, else what the longest request can use of the model's."""
+def max_model_len(
+    engine: EngineSpec, context: int | None, wanted: Sequence[Wanted], prompts: dict[str, Prompt], beside: int = 0
+) -> int:
+    """The engine's context in tokens: what was asked for, else what the longest request can use of the model's.
+
+    `beside`: tokens of the longest request that is not among those `wanted`.
+    """
     if engine.max_model_len:
         return engine.max_model_len
-    longest = max((len(prompts[text].token_ids) + one.max_tokens for one in wanted for text in one.prompts), default=0)
+    own = (len(prompts[text].token_ids) + one.max_tokens for one in wanted for text in one.prompts)
+    longest = max((*own, beside))
     needed = max(SHORTEST_CONTEXT, -(-longest // ROUND_LENGTH_TO) * ROUND_LENGTH_TO)
     return min(context, needed) if context else needed
 

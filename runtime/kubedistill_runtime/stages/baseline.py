@@ -13,10 +13,12 @@ from kubedistill_runtime.data.models import model_path
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.data.traces import RESULTS, TraceStore
 from kubedistill_runtime.engines.base import EngineStats
+from kubedistill_runtime.harness.run import Harness
 from kubedistill_runtime.sampling.benchmarks import (
     RESULTS_FILE,
     benchmark_questions,
     draw_results,
+    own_prompts,
     result_record,
 )
 from kubedistill_runtime.sampling.draw import Drawing, Model, Question
@@ -45,9 +47,10 @@ def run(context: StageContext, params: BaselineParams) -> StageResult:
     if params.evaluation is not None:
         outputs["results"] = context.folder / RESULTS_FILE
         results_of = benchmark_questions(context)
-        wanted.append(Wanted([question.prompt for question in results_of], params.evaluation.max_tokens))
+        wanted.append(Wanted(own_prompts(results_of), params.evaluation.max_tokens))
     stats = EngineStats()
     if not all(path.exists() for path in outputs.values()):
+        harness = Harness(params.harness)
         context.progress(0, None, "traces", "starting the engines", force=True)
         with serving(
             model_path(params.model),
@@ -55,8 +58,9 @@ def run(context: StageContext, params: BaselineParams) -> StageResult:
             context.spec.role,
             wanted,
             trust_remote_code=params.model.trust_remote_code,
+            longest=harness.longest,
         ) as served:
-            asyncio.run(_draw(context, params, served, rates_of, results_of))
+            asyncio.run(_draw(context, params, served, rates_of, results_of, harness))
             stats = served.pool.stats
     return _finish(context, outputs, stats)
 
@@ -67,6 +71,7 @@ async def _draw(
     served: Served,
     rates_of: list[Question],
     results_of: list[Question],
+    harness: Harness,
 ) -> None:
     from kubedistill_runtime.verify.pool import VerifierPool
 
@@ -77,7 +82,9 @@ async def _draw(
             if params.pass_rate is not None:
                 await _draw_pass_rates(context, served, rates_of, params.pass_rate, verifier)
             if params.evaluation is not None:
-                await draw_results(context.folder, served, results_of, params.evaluation, verifier, context.progress)
+                await draw_results(
+                    context.folder, served, results_of, params.evaluation, verifier, context.progress, harness
+                )
         finally:
             await served.pool.close()
 

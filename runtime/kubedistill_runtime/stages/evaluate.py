@@ -38,16 +38,17 @@ def evaluate(context: StageContext, params: EvaluateParams, draw: Draw) -> Stage
     samples = params.evaluation.samples
     questions, domains = _questions(context)
     voting = domains if params.majority_at else None
+    once = {benchmark.name for benchmark in params.harness}
     base = None
     if "baseline" in context.spec.inputs:
-        base = read_answers(context.artifact("baseline", "results"), samples, questions, voting)
+        base = read_answers(context.artifact("baseline", "results"), samples, questions, voting, once)
     outputs: dict[str, Path] = {}
     rows: dict[str, int] = {}
     found: dict[str, Scores] = {}
     tokens = 0
     for role, folder in folders.items():
         results, scores_path = folder / RESULTS_FILE, folder / SCORES_FILE
-        student = read_answers(results, samples, questions, voting)
+        student = read_answers(results, samples, questions, voting, once)
         found[role] = score(
             student, base, pass_at_k=params.pass_at, majority_at_k=params.majority_at, confidence=params.confidence
         )

@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kubedistill_api.data import Benchmark, DecontaminationSpec
+from kubedistill_api.harness import HARNESS
 from kubedistill_api.stage import PrepareParams, StageResult
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.decontaminate import Overlap
 from kubedistill_runtime.data.questions import Drop, Question, load_source, without_doubles
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.harness.tasks import load_tasks
+from kubedistill_runtime.harness.tasks import questions as questions_of_tasks
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.verify.math import words_in_a_row
 
@@ -82,6 +85,11 @@ def run(context: StageContext, params: PrepareParams) -> StageResult:
             "benchmark_rows_read": benchmark_rows,
             "benchmark_dropped": len(benchmark_drops),
             "benchmark_questions": len(benchmark_table),
+            **(
+                {"harness_questions": of_harness}
+                if (of_harness := sum(map(_asked_by_harness, benchmark_table)))
+                else {}
+            ),
         },
     )
 
@@ -129,6 +137,11 @@ def _load_benchmarks(
     drops: list[Drop] = []
     where = [f"spec.evaluation.benchmarks[{index}]" for index in range(len(benchmarks))]
     for index, benchmark in enumerate(benchmarks):
+        if benchmark.harness:
+            # The harness asks all of its questions, also where one is there twice.
+            asked = questions_of_tasks(benchmark, index, load_tasks(benchmark, where[index]))
+            loaded[benchmark.name] = [q for q in read.counted(asked, benchmark.uri) if isinstance(q, Question)]
+            continue
         items = read.counted(load_source(benchmark, index, where[index], verification), benchmark.uri)
         # A benchmark is its own set: the same question may well be in two of them.
         loaded[benchmark.name], dropped = without_doubles(items, where)
@@ -141,6 +154,10 @@ def _load_benchmarks(
 def _in_words(question: Question) -> bool:
     """Whether answers are compared with the gold letter by letter."""
     return question.domain == "math" and question.gold is not None and words_in_a_row(question.gold) > 0
+
+
+def _asked_by_harness(row: Mapping[str, Any]) -> bool:
+    return row["domain"] == HARNESS
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Path:

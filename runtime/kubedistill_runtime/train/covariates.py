@@ -35,16 +35,12 @@ from kubedistill_runtime.train.job import TrainJob
 from kubedistill_runtime.train.model import MicroBatch, Objective
 from kubedistill_runtime.train.packing import Plan
 from kubedistill_runtime.train.parallel import World
-from kubedistill_runtime.train.shift import main_axes, moved, shift
+from kubedistill_runtime.train.shift import PROMPTS, TOKENS, main_axes, moved, shift
 
 log = logging.getLogger(__name__)
 
 PACKED_AT_ONCE = 1024
 """Examples that are packed together: more than make a step, so that few micro-batches are left half empty."""
-PROMPTS = 100
-"""Traces whose hidden states are compared, at most."""
-TOKENS = 128
-"""First tokens of each, prompt included."""
 DOCUMENTS = 16
 """Of them in one forward pass of one rank."""
 

@@ -9,6 +9,10 @@ Shapes: L layers, K prompts, E hidden size.
 
 import numpy as np
 
+PROMPTS = 100
+"""Traces whose hidden states are compared, at most."""
+TOKENS = 128
+"""First tokens of each, prompt included."""
 AXES = 2
 FLAT = 1e-6
 """A direction along which vectors vary less, relative to the first, is none."""

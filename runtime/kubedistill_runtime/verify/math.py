@@ -13,6 +13,7 @@ from kubedistill_runtime.verify.normal import NormalForm, normal_form
 from kubedistill_runtime.verify.rational import rational
 from kubedistill_runtime.verify.structure import Structure, structure, thousands_as_list
 from kubedistill_runtime.verify.types import Outcome
+from kubedistill_runtime.verify.wellformed import flaw
 
 Symbolic = Callable[[NormalForm, NormalForm], Outcome]
 """Compares a gold with an answer, gold first, by computer algebra."""
@@ -46,19 +47,22 @@ def compare(gold: str, answer: str, symbolic: Symbolic | None = None) -> Outcome
 def check_gold(gold: str, *, judged: bool = False) -> str | None:
     """Why a gold answer cannot be verified against; None where it can.
 
-    Boxed, it must pass its own check. That proves nothing of words, which equal themselves whatever they say: a few of
-    them (`Evelyn`, `no solution`) are accepted and compared letter by letter; more are prose, for which only a judge
-    model (`judged`) can tell right answers from wrong ones.
+    It must be whole, and boxed it must pass its own check. That proves nothing of words, which equal themselves
+    whatever they say: a few of them (`Evelyn`, `no solution`) are accepted and compared letter by letter; more are
+    prose, for which only a judge model (`judged`) can tell right answers from wrong ones.
     """
     if not gold.strip():
         return "gold is empty: give the expected answer"
     if len(gold) > MAX_ANSWER:
         return f"gold has {len(gold)} characters, at most {MAX_ANSWER} are compared: give the final answer only"
-    if not normal_form(gold).text:
+    form = normal_form(gold)
+    if not form.text:
         return f"gold {gold!r} has nothing to compare: give the expected answer"
     boxed = last_boxed(f"\\boxed{{{gold}}}")
     if boxed != gold:
         return f"gold {gold!r} does not survive in \\boxed{{}}: balance its braces"
+    if problem := flaw(gold, form):
+        return f"gold {gold[:60]!r} {problem}"
     if not judged and (words := words_in_a_row(gold)) > MAX_WORDS:
         return (
             f"gold {gold[:60]!r} is prose of {words} words, and without a judge model words are compared letter by "

@@ -52,7 +52,7 @@ def test_a_preset_is_the_entry_written_out(name: str) -> None:
 def test_a_preset_can_be_checked_and_what_is_published_is_a_percentage_with_a_source(name: str) -> None:
     preset = PRESETS[name]
     benchmark = Benchmark.model_validate({"preset": name})
-    assert "\\boxed{}" in benchmark.prompt_template
+    assert ("```python" if benchmark.domain == "code" else "\\boxed{}") in benchmark.prompt_template
     assert (benchmark.domain == "choice") == bool(benchmark.fields.options)
     assert preset.questions >= 30
     for found in preset.published:

@@ -37,7 +37,7 @@ def test_all_are_listed(kubedistill: Call) -> None:
     for name, preset in PRESETS.items():
         (row,) = [line for line in ran.out.splitlines() if line.startswith(f"{name} ")]
         assert f" {preset.questions} " in row
-        assert preset.entry["uri"].removeprefix("hf://") in row
+        assert preset.entry["uri"].removeprefix("hf://").removeprefix("datasets/") in row
 
 
 @pytest.mark.parametrize("name", PRESETS)

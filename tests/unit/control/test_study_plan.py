@@ -10,6 +10,7 @@ from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_api.conditions import find
 from kubedistill_api.graph import Graph, plan, source_uris
 from kubedistill_api.manifest import ManifestError, load
+from kubedistill_api.stage import TERMINATION_MESSAGE_BYTES, StageResult
 from kubedistill_api.study import DistillationStudy, arms
 from kubedistill_api.variants import STANDARD
 
@@ -168,6 +169,35 @@ def test_what_cannot_be_compared_is_refused_with_its_field_and_what_to_do(spec: 
         study(**spec)
 
 
+@pytest.mark.parametrize("as_grid", [False, True], ids=["overrides", "grid"])
+@pytest.mark.parametrize(
+    ("path", "value", "field", "instead"),
+    [
+        ("evaluation.samples", 4, "evaluation", "leave it as it is"),
+        ("evaluation.temperature", 0.1, "evaluation", "leave it as it is"),
+        ("evaluation.benchmarks.0.limit", 5, "evaluation", "leave it as it is"),
+        ("evaluation.benchmarks", [], "evaluation", "leave it as it is"),
+        ("teacher", {"probeRef": {"name": "which"}}, "teacher.probeRef", "model or endpoint"),
+        ("training.seed", 5, "training.seed", "name the seeds in seeds"),
+        # The same within a larger object.
+        ("training", {"seed": 5}, "training.seed", "name the seeds in seeds"),
+    ],
+)
+def test_what_variants_are_compared_by_cannot_be_varied(
+    path: str, value: Any, field: str, instead: str, as_grid: bool
+) -> None:
+    varied = {"grid": {path: [value]}} if as_grid else {"variants": [{"name": "x", "overrides": {path: value}}]}
+    who = "grid: all with" if as_grid else "variants: x"
+    with pytest.raises(ValidationError, match=f"{who}.*: job.{field} cannot differ between variants: .*{instead}"):
+        study(**varied)
+
+
+def test_a_forbidden_field_with_the_job_s_own_value_varies_nothing() -> None:
+    own = study().spec.job.training.seed
+    same = [{"name": "x", "overrides": {"training.seed": own}}]
+    assert {arm.recipe.training.seed for arm in arms(study(variants=same).spec)} == {own}
+
+
 def test_a_ladder_needs_a_job_that_says_what_is_hard_and_keeps_several_traces() -> None:
     with pytest.raises(ValidationError, match="says not which questions are hard, and right-hard is about them"):
         study(job_fields={"curation": {}})
@@ -195,6 +225,44 @@ def test_relative_paths_of_variants_are_resolved_as_those_of_the_job(tmp_path: A
     (resolved,) = load(file).resolved().resources
     assert resolved.spec.variants[0].overrides["student.uri"] == f"file://{tmp_path}/models/x"
     assert resolved.spec.grid["teacher.model.uri"] == [f"file://{tmp_path}/a", "hf://o/b"]
+
+
+@pytest.mark.parametrize("variants", [2, 11, 12, 30, 60, 96])
+def test_a_table_of_any_length_reaches_the_status_and_says_what_it_leaves_out(variants: int) -> None:
+    names = [f"a-variant-of-some-length-{n}" for n in range(variants - 1)]
+    ends = [((0.01, 0.03), (-0.4, -0.2), (-0.02, 0.05))[n % 3] for n in range(variants - 1)]
+    told = table([*names, "right-hard-diverse"], [*ends, None])
+    # The reference is neither the best nor on a front; the best is not the first.
+    arms_ = [arm.model_copy(update={"score": 0.5 + n / 1000}) for n, arm in enumerate(told.arms[:-1])]
+    arms_.append(told.arms[-1].model_copy(update={"score": 0.1}))
+    whole = told.model_copy(update={"arms": arms_, "front_training": [names[0], names[-1]]})
+
+    cluster = Cluster(study(ladder=["right", "right-hard-diverse"]))
+    node = graph_of(cluster.resource)["compare"]
+    made = result_of(cluster.graph, "compare", START).model_copy(update={"comparison": whole})
+    message = made.termination_message()
+    assert len(message.encode()) <= TERMINATION_MESSAGE_BYTES
+    cluster.results[node.digest] = StageResult.model_validate_json(message)
+    cluster.settle()
+    seen = cluster.status.comparison
+    assert seen is not None
+    assert len(seen.arms) + sum(seen.omitted.values()) == variants
+    assert len(seen.arms) >= min(variants, 10)
+    assert seen.summary() == whole.summary()
+    assert (seen.best, seen.arms[-1]) == (whole.best, arms_[-1])
+    assert [arm for arm in whole.arms if arm in seen.arms] == seen.arms, "rows as they were, in their order"
+    assert seen.front_training == whole.front_training
+    assert cluster.results[node.digest].outputs == made.outputs
+    assert cluster.results[node.digest].metrics == made.metrics
+    more = sum(seen.omitted.values())
+    findings = cluster.status.findings
+    own = [line for line in whole.sentences() if line in findings]
+    assert len(own) == len(seen.arms) - 1
+    assert [line[: line.find(":")] for line in findings[len(own) :]] == (
+        [f"and {more} more in the report"] if more else []
+    )
+    complete = find(cluster.status.conditions, "Complete")
+    assert complete.message.startswith(whole.summary())
 
 
 def test_a_study_ends_with_its_table_and_what_it_says_in_words() -> None:

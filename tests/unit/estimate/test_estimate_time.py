@@ -50,6 +50,15 @@ def test_training_is_six_flops_a_parameter_and_token_at_the_assumed_utilisation(
     assert duration.gpu_seconds == 8 * duration.wall_seconds
 
 
+def test_a_forward_pass_alone_is_a_third_of_the_work() -> None:
+    role = RoleSpec(gpus_per_replica=8, gpu=H100)
+    whole = training(Tokens(training=90_000_000), QWEN_32B, role)
+    mixed = training(Tokens(training=80_000_000, measured=30_000_000), QWEN_32B, role)
+    assert whole is not None
+    assert mixed is not None
+    assert mixed.gpu_seconds == pytest.approx(whole.gpu_seconds)
+
+
 def test_rate_limits_bound_an_endpoint() -> None:
     tokens = Tokens(requests=600, prompt=60_000, completion=540_000)
     assert rate_limited(tokens, None, None) is None

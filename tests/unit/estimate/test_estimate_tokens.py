@@ -76,6 +76,16 @@ def test_the_paper_s_training_has_about_200_steps() -> None:
     assert trained.training == pytest.approx(965 * 12_550 * 10, rel=1e-3)
 
 
+def test_measuring_reads_the_corpus_once_and_some_beginnings_twice() -> None:
+    measured = t.training_tokens(965, 12_400, TrainingSpec(epochs=10)).measured
+    assert measured == 965 * 12_550 + 2 * 100 * 128
+    assert t.training_tokens(965, 12_400, TrainingSpec(epochs=1)).measured == measured, "whatever the epochs are"
+    assert t.with_steps(t.training_tokens(965, 12_400, TrainingSpec()), 7).measured == measured
+    # Of few and short traces there is no more than they have.
+    assert t.training_tokens(3, 20, TrainingSpec(), mean_prompt=30).measured == 3 * 50 + 2 * 3 * 50
+    assert t.training_tokens(965, 12_400, TrainingSpec(measure_corpus=False)).measured == 0
+
+
 def test_max_steps_cut_the_tokens() -> None:
     whole = t.training_tokens(960, 1000, TrainingSpec(epochs=10, global_batch_size=48))
     half = t.training_tokens(960, 1000, TrainingSpec(epochs=10, global_batch_size=48, max_steps=100))

@@ -12,6 +12,7 @@ from kubedistill_api.stage import StageResult
 from kubedistill_api.status import Artifact, Usage
 from kubedistill_runtime.estimate.advice import advice
 from kubedistill_runtime.estimate.forecast import Forecast, forecast
+from kubedistill_runtime.estimate.time import ENGINE_START_S
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -141,3 +142,32 @@ def test_the_paper_s_recipe_has_nothing_to_mention() -> None:
 def test_a_runtime_s_limit_is_mentioned() -> None:
     runtime = RuntimeSpec.model_validate({"limits": {"maxSamples": 8}})
     assert "over the runtime's limit of 8" in advise(load(paper()), runtime)
+
+
+def test_a_harness_task_is_asked_once_whatever_the_other_benchmarks_are() -> None:
+    last = "    - {preset: math500, revision: main}\n"
+    own = paper().replace(last, last + "    - {name: gsm, harness: {task: gsm8k, numFewshot: 5}}\n")
+    before, after = ({stage.name: stage.tokens for stage in forecast_of(text).stages} for text in (paper(), own))
+    for name in ("baseline", "evaluate"):
+        one, two = before[name], after[name]
+        assert one is not None
+        assert two is not None
+        assert two.requests - one.requests == 1319, "as many as the task of that name has"
+        assert two.prompt - one.prompt == 1319 * 6 * 150
+        assert two.completion - one.completion == pytest.approx(1319 * 0.4 * 256, abs=1)
+
+
+def test_measuring_the_corpus_is_in_the_plan_and_leaving_it_out_saves_its_time() -> None:
+    text = paper().replace("    epochs: 10\n", "    epochs: 10\n    measureCorpus: false\n")
+    with_it, without = (
+        next(stage for stage in forecast_of(one).stages if stage.name == "train") for one in (paper(), text)
+    )
+    assert with_it.tokens is not None
+    assert without.tokens is not None
+    assert without.tokens.measured == 0
+    assert with_it.tokens.measured * 10 == pytest.approx(with_it.tokens.training, rel=0.01), "one of eleven readings"
+    assert with_it.duration is not None
+    assert without.duration is not None
+    # A pass without the way back costs a third: of 10 epochs it adds one part in thirty.
+    work = without.duration.wall_seconds - ENGINE_START_S
+    assert with_it.duration.wall_seconds - without.duration.wall_seconds == pytest.approx(work / 30, rel=0.02)

@@ -63,7 +63,7 @@ def test_the_half_width_is_that_of_the_intervals_that_are_made(
 def test_the_half_width_of_a_study_s_corrected_difference() -> None:
     one, other = scores(Spread(), 400, 102, 8)
     made = [
-        lead(Student("a", (a[None, :],), 8), Student("b", (b[None, :],), 8), 0.995)
+        lead(Student("a", (a[None, :],), (8,)), Student("b", (b[None, :],), (8,)), 0.995)
         for a, b in zip(one, other, strict=True)
     ]
     assert half_width(102, 8, 0.995, paired=True) == pytest.approx(root_mean_square(made), rel=0.04)

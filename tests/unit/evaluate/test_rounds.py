@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubedistill_runtime.evaluate.intervals import student_t
-from kubedistill_runtime.evaluate.paired import Student, lead
+from kubedistill_runtime.evaluate.paired import Student, lead, score_interval
 from kubedistill_runtime.evaluate.rounds import decide, pair_confidence
 from tests.benchmarks.probe_statistics import World, coverage, procedure, widths
 
@@ -18,7 +18,7 @@ def student(
 ) -> Student:
     rng = np.random.default_rng([seed, int(1e6 * mean)])
     chance = np.clip(np.linspace(-0.3, 0.3, questions) + mean, 0, 1)
-    return Student(name, (rng.binomial(samples, np.tile(chance, (seeds, 1))) / samples,), samples)
+    return Student(name, (rng.binomial(samples, np.tile(chance, (seeds, 1))) / samples,), (samples,))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_close_ones_stay_and_at_the_end_of_the_budget_it_is_a_tie() -> None:
 
 def test_among_equals_the_first_leads() -> None:
     same = student("a", 0.5)
-    decision = decide([same, Student("b", same.rates, 8)], candidates=2, **ONE_ROUND)
+    decision = decide([same, Student("b", same.rates, (8,))], candidates=2, **ONE_ROUND)
     assert (decision.leader, decision.outcome) == ("a", "tie")
     low, high = decision.scores[1].behind_ci
     assert low < 0 < high, "equal scores on 100 questions are no proof of equality"
@@ -90,7 +90,7 @@ def test_a_lead_is_within_its_interval_and_mirrors(
             tuple(
                 rng.binomial(samples, rng.beta(0.5, 0.5, (seeds, questions + b))) / samples for b in range(benchmarks)
             ),
-            samples,
+            (samples,) * benchmarks,
         )
         for name in "ab"
     )
@@ -103,21 +103,21 @@ def test_a_lead_is_within_its_interval_and_mirrors(
 def test_questions_that_all_differ_alike_leave_the_seeds_to_say_how_sure_it_is() -> None:
     ahead = np.array([[0.4, 0.6, 0.8], [0.5, 0.7, 0.9], [0.3, 0.5, 0.7]])
     behind = 1 - np.array([[0.8, 0.6, 0.4]] * 3)
-    lead_ = lead(Student("a", (ahead,), 8), Student("b", (behind,), 8), 0.95)
+    lead_ = lead(Student("a", (ahead,), (8,)), Student("b", (behind,), (8,)), 0.95)
     of_seeds = (ahead - behind).mean(axis=1)
     half = 4.302653 * float(of_seeds.std(ddof=1)) / 3**0.5
     assert (lead_.low, lead_.high) == pytest.approx((lead_.mean - half, lead_.mean + half), abs=1e-4)
 
 
 def test_two_questions_say_little() -> None:
-    score = lead(Student("a", (np.array([[0.2, 0.6]]),), 8), Student("b", (np.array([[0.1, 0.5]]),), 8), 0.95)
+    score = lead(Student("a", (np.array([[0.2, 0.6]]),), (8,)), Student("b", (np.array([[0.1, 0.5]]),), (8,)), 0.95)
     assert score.low < 0 < score.high
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
     quiet, other = student("a", 0.6, seeds=3), student("b", 0.5, seeds=3)
     noise = np.array([[-0.1], [0.0], [0.1]])
-    noisy = Student("a", (quiet.rates[0] + noise,), 8)
+    noisy = Student("a", (quiet.rates[0] + noise,), (8,))
     one, more = lead(quiet, other, 0.95), lead(noisy, other, 0.95)
     assert more.mean == pytest.approx(one.mean)
     assert more.high - more.low > 2 * (one.high - one.low)
@@ -128,8 +128,20 @@ def test_benchmarks_count_alike_whatever_their_size() -> None:
         "a": (np.full((1, 10), 1.0), np.full((1, 1000), 0.5)),
         "b": (np.full((1, 10), 0.0), np.full((1, 1000), 0.5)),
     }
-    estimate = lead(Student("a", rates["a"], 4), Student("b", rates["b"], 4), 0.95)
+    estimate = lead(Student("a", rates["a"], (4, 4)), Student("b", rates["b"], (4, 4)), 0.95)
     assert estimate.mean == pytest.approx(0.5)
+
+
+def test_each_benchmark_s_interval_goes_by_its_own_number_of_answers() -> None:
+    rng = np.random.default_rng(0)
+    rates = [rng.binomial(8, 0.6, (1, 20)) / 8 for _ in range(3)]
+    parts = [score_interval(Student("a", (rates[at],), (samples,)), 0.95) for at, samples in ((0, 8), (1, 1))]
+    together = score_interval(Student("a", (rates[0], rates[1]), (8, 1)), 0.95)
+    assert parts[1].high - parts[1].low > 1.5 * (parts[0].high - parts[0].low)
+    down = sum((part.mean - part.low) ** 2 for part in parts) ** 0.5 / 2
+    assert together.mean - together.low == pytest.approx(down)
+    with pytest.raises(ValueError, match="were not asked the same"):
+        lead(Student("a", (rates[0],), (8,)), Student("b", (rates[2],), (1,)), 0.95)
 
 
 # Shares of seeded trials; the margins are more than three standard errors. `tests/benchmarks/probe_statistics` has the

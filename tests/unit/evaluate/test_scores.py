@@ -86,3 +86,14 @@ def test_a_base_without_the_benchmark_is_refused(results_table):
 def test_pass_at_more_than_the_samples_names_the_field(results_table):
     with pytest.raises(BadInput, match=r"evaluation\.passAt: pass@8 needs at least 8 samples"):
         score(answers_of(results_table(STUDENT), 4), None, pass_at_k=[8])
+
+
+def test_a_benchmark_that_is_asked_once_has_its_mean_alone_and_the_others_all(results_table):
+    once = {"arc": {"a1": [True], "a2": [False]}}
+    base, student = (answers_of(results_table({**rows, **once}), 4, once={"arc"}) for rows in (BASE, STUDENT))
+    both = score(student, base, pass_at_k=[2])
+    metrics = {(s.benchmark, s.metric) for s in both.scores}
+    assert metrics == {("tiny", "avg@4"), ("tiny", "pass@2"), ("arc", "avg@1")}
+    (delta,) = [d for d in both.deltas if d.benchmark == "arc"]
+    assert (delta.mean, delta.ci[0] < 0 < delta.ci[1]) == (0, True)
+    assert [(b["benchmark"], b["samples"]) for b in both.details["benchmarks"]] == [("tiny", 4), ("arc", 1)]

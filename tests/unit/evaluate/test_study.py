@@ -16,7 +16,7 @@ def measured(
     rng = np.random.default_rng(int(1000 * mean))
     rates = rng.binomial(8, np.clip(mean + hard, 0, 1), (seeds, 80)) / 8
     return Measured(
-        student=Student(name, (rates,), 8),
+        student=Student(name, (rates,), (8,)),
         against=against,
         settings="",
         questions=10,

@@ -31,6 +31,18 @@ MMLU_PRO = {
     "cot_content": "",
     "category": "business",
 }
+LIVECODEBENCH = {
+    "question_title": "Double",
+    "question_content": "Print twice the number.",
+    "platform": "atcoder",
+    "question_id": "abc387_a",
+    "contest_date": "2025-01-04T00:00:00",
+    "starter_code": "",
+    "difficulty": "easy",
+    "public_test_cases": '[{"input": "2\\n", "output": "4\\n", "testtype": "stdin"}]',
+    "private_test_cases": '[{"input": "3\\n", "output": "6\\n", "testtype": "stdin"}]',
+    "metadata": "{}",
+}
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "aime24": (AIME, "033"),
     "aime25": (AIME, "033"),
@@ -39,6 +51,7 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "gsm8k": ({"question": "How many?", "answer": "48+24 = <<48+24=72>>72.\n#### 72"}, "72"),
     "mmlu": (MMLU, "the right one"),
     "mmlu-pro": (MMLU_PRO, "the right one"),
+    "livecodebench": (LIVECODEBENCH, '{"inputs":["2\\n","3\\n"],"outputs":["4\\n","6\\n"],"fn_name":null}'),
 }
 
 
@@ -53,9 +66,9 @@ def test_its_row_is_a_question_with_its_gold(jsonl: Write, name: str) -> None:
     (question,) = load_source(benchmark, 0, "spec.evaluation.benchmarks[0]", VerificationSpec())
     assert isinstance(question, Question)
     assert question.prompt.startswith(question.question)
-    assert "\\boxed{}" in question.prompt
+    assert ("```python" if benchmark.domain == "code" else "\\boxed{}") in question.prompt
     if benchmark.domain == "choice":
         assert question.gold in LETTERS
         assert f"\n{question.gold}) {gold}" in question.prompt
     else:
-        assert question.gold == gold
+        assert (question.tests if benchmark.domain == "code" else question.gold) == gold

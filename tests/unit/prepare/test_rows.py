@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kubedistill_api.data import QuestionSource, SecretKeyRef
-from kubedistill_runtime.data.rows import read_rows
+from kubedistill_runtime.data.rows import at_revision, read_rows
 from kubedistill_runtime.errors import BadInput, TryAgain
 
 WHERE = "spec.questions[0]"
@@ -177,3 +177,17 @@ def test_a_compressed_file_that_is_damaged_is_bad_input(tmp_path: Path, content:
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"its compression is damaged.*spec\.questions\[0\]\.uri"):
         rows(str(path))
+
+
+@pytest.mark.parametrize(
+    ("uri", "revision", "read"),
+    [
+        ("hf://datasets/org/set/a/b.jsonl", "abc", "hf://datasets/org/set@abc/a/b.jsonl"),
+        ("hf://datasets/org/set/b.parquet", None, "hf://datasets/org/set/b.parquet"),
+        ("hf://datasets/org/set@def/b.jsonl", "abc", "hf://datasets/org/set@def/b.jsonl"),
+        ("hf://org/set", "abc", "hf://org/set"),
+        ("s3://bucket/org/set/b.jsonl", "abc", "s3://bucket/org/set/b.jsonl"),
+    ],
+)
+def test_a_file_of_the_hub_is_read_at_its_revision(uri: str, revision: str | None, read: str) -> None:
+    assert at_revision(uri, revision) == read
