@@ -1,0 +1,216 @@
+"""The faults, each made and taken back by one function. What it yields says whether it has lasted long enough."""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chart.chart_case import NAMESPACE
+from tests.faults.ground import WORKING, Ground, Work
+from tests.node import charted
+
+Until = Callable[[], bool]
+Under = Mapping[str, Work]
+"""What each tenant is at."""
+
+AWAY_S = 20.0
+"""How long a server is away that comes back."""
+CUT_S = 60.0
+REVOKED_S = 75.0
+"""Longer than the operator's Lease lasts without a renewal."""
+FILL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault."""
+
+    name: str
+    made: Callable[[Ground, Under], AbstractContextManager[Until]]
+    stages: tuple[str, ...] = WORKING
+    """In the midst of which it is made."""
+    ends_attempts: bool = True
+    """Whether the stages need another attempt after it."""
+    counts: bool = False
+    """Whether the attempt may count against the limit of tries: nobody can tell it from an error of the program."""
+
+
+def lasts(seconds: float) -> Until:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+@contextlib.contextmanager
+def pods_deleted(ground: Ground, under: Under) -> Iterator[Until]:
+    """Index 0 of each tenant's stage, as `kubectl delete pod` does it."""
+    for tenant, work in under.items():
+        pod = ground.cases[tenant].pod_of(work.stage)
+        ground.cases[tenant].kubectl("delete", "pod", str(pod), "--wait=false")
+    yield lasts(0)
+
+
+@contextlib.contextmanager
+def pods_killed(ground: Ground, under: Under) -> Iterator[Until]:
+    """All processes of index 0 of each tenant's stage, by SIGKILL."""
+    for tenant, work in under.items():
+        ground.cases[tenant].kill_pod(work.stage, 0, after_s=0)
+    yield lasts(0)
+
+
+@contextlib.contextmanager
+def operator_killed(ground: Ground, under: Under) -> Iterator[Until]:
+    """The operator's process, by SIGKILL: its container starts again."""
+    pod = charted.operator_pod(ground.node)["metadata"]["name"]
+    for pid, command in ground.node.pod_processes(NAMESPACE, pod).items():
+        if "kubedistill_operator" in command:
+            os.kill(pid, 9)
+    yield lasts(0)
+
+
+@contextlib.contextmanager
+def operator_pod_deleted(ground: Ground, under: Under) -> Iterator[Until]:
+    """The operator's pod, without a farewell: nobody gives its Lease back."""
+    pod = charted.operator_pod(ground.node)["metadata"]["name"]
+    ground.node.cluster.kubectl("delete", "pod", pod, "--namespace", NAMESPACE, "--grace-period=0", "--force")
+    yield lasts(0)
+
+
+@contextlib.contextmanager
+def apiserver_away(ground: Ground, under: Under) -> Iterator[Until]:
+    ground.node.cluster.stop_apiserver(kill=True)
+    try:
+        yield lasts(AWAY_S)
+    finally:
+        ground.node.cluster.start_apiserver()
+
+
+@contextlib.contextmanager
+def etcd_away(ground: Ground, under: Under) -> Iterator[Until]:
+    cluster = ground.node.cluster
+    cluster.etcd.kill()
+    try:
+        yield lasts(AWAY_S)
+    finally:
+        cluster.restart_etcd()
+
+
+@contextlib.contextmanager
+def node_silent(ground: Ground, under: Under) -> Iterator[Until]:
+    """Kubelet and containerd stop; the pods go on, and nobody hears of it."""
+    ground.node.stop()
+    try:
+        yield lambda: not ground.node.is_ready()
+    finally:
+        ground.node.start_again()
+
+
+@contextlib.contextmanager
+def power_cut(ground: Ground, under: Under) -> Iterator[Until]:
+    """Everything on the node ends at once, the operator too, and it starts again once the cluster holds it for away."""
+    ground.node.cut_power()
+    try:
+        yield lambda: not ground.node.is_ready()
+    finally:
+        ground.node.start_again()
+
+
+@contextlib.contextmanager
+def quota_zero(ground: Ground, under: Under) -> Iterator[Until]:
+    """No pods any more; those that run stay, so one of each stage is deleted, and must come again."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    began = time.time()
+    for case in ground.cases.values():
+        case.apply(quota)
+    try:
+        with pods_deleted(ground, under):
+            yield lambda: ground.watch.has_told("QuotaExceeded", began)
+    finally:
+        for case in ground.cases.values():
+            case.kubectl("delete", "resourcequota", "none")
+
+
+@contextlib.contextmanager
+def rights_revoked(ground: Ground, under: Under) -> Iterator[Until]:
+    """The operator's bindings name nobody; a pod of each stage is deleted, so that there is something to do."""
+    bindings = (("clusterrolebinding", "kubedistill"), ("rolebinding", "kubedistill-lease"))
+
+    def bind(subjects: list[dict[str, str]]) -> None:
+        for kind, name in bindings:
+            patch = json.dumps({"subjects": subjects})
+            ground.node.cluster.kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch)
+
+    subjects = ground.node.cluster.get(*bindings[0])["subjects"]
+    bind([])
+    try:
+        with pods_deleted(ground, under):
+            yield lasts(REVOKED_S)
+    finally:
+        bind(subjects)
+
+
+@contextlib.contextmanager
+def network_cut(ground: Ground, under: Under) -> Iterator[Until]:
+    """The two pods of each stage do not reach each other; everybody else reaches them."""
+    rules = ["table ip fault {", "chain cut { type filter hook forward priority -10; policy accept;"]
+    for tenant, work in under.items():
+        one, other = (pod["status"]["podIP"] for pod in ground.pods(tenant, work.stage))
+        rules += [f"ip saddr {a} ip daddr {b} drop;" for a, b in ((one, other), (other, one))]
+    ground.node.enclave.run("nft", "\n".join([*rules, "} }"]))
+    try:
+        yield lasts(CUT_S)
+    finally:
+        ground.node.enclave.run("nft", "delete", "table", "ip", "fault")
+
+
+@contextlib.contextmanager
+def disks_full(ground: Ground, under: Under) -> Iterator[Until]:
+    """A file takes all the room on both tenants' disks, also what is given back meanwhile."""
+    began = time.time()
+    fillers = [ground.node.work(tenant) / "filler" for tenant in under]
+    over = threading.Event()
+
+    def fill() -> None:
+        while not over.wait(FILL_S):
+            for filler in fillers:
+                _fill(filler)
+
+    for filler in fillers:
+        _fill(filler)
+    filling = threading.Thread(target=fill, daemon=True)
+    filling.start()
+    try:
+        yield lambda: ground.watch.has_told("TryAgain", began)
+    finally:
+        over.set()
+        filling.join()
+        for filler in fillers:
+            filler.unlink()
+
+
+def _fill(file: Path) -> None:
+    """Lets the file grow until its disk is full."""
+    with file.open("ab") as out, contextlib.suppress(OSError):
+        room = os.fstatvfs(out.fileno())
+        if room.f_bavail:
+            os.posix_fallocate(out.fileno(), out.tell(), room.f_bavail * room.f_frsize)
+
+
+FAULTS = (
+    Fault("a pod of each stage deleted", pods_deleted, ("sample",)),
+    Fault("its processes killed", pods_killed, ("train",), counts=True),
+    Fault("API server restarted", apiserver_away, ends_attempts=False),
+    Fault("node's power cut", power_cut),
+    Fault("etcd restarted", etcd_away, ends_attempts=False),
+    Fault("network between pods cut", network_cut, ("train",), ends_attempts=False),
+    Fault("quota cut to zero", quota_zero),
+    Fault("RBAC revoked", rights_revoked),
+    Fault("disks full", disks_full, ("sample", "train")),
+    Fault("node silent", node_silent, ends_attempts=False),
+    Fault("the operator killed", operator_killed, ends_attempts=False),
+    Fault("the operator's pod deleted", operator_pod_deleted, ends_attempts=False),
+)
