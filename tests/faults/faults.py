@@ -5,18 +5,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chart.chart_case import NAMESPACE
-from tests.faults.ground import WORKING, Ground, Work
+from tests.faults.ground import STAGE, TENANTS, Ground
 from tests.node import charted
 
 Until = Callable[[], bool]
-Under = Mapping[str, Work]
-"""What each tenant is at."""
 
 AWAY_S = 20.0
 """How long a server is away that comes back."""
@@ -31,11 +29,7 @@ class Fault:
     """One fault."""
 
     name: str
-    made: Callable[[Ground, Under], AbstractContextManager[Until]]
-    stages: tuple[str, ...] = WORKING
-    """In the midst of which it is made."""
-    ends_attempts: bool = True
-    """Whether the stages need another attempt after it."""
+    made: Callable[[Ground], AbstractContextManager[Until]]
     counts: bool = False
     """Whether the attempt may count against the limit of tries: nobody can tell it from an error of the program."""
 
@@ -46,24 +40,23 @@ def lasts(seconds: float) -> Until:
 
 
 @contextlib.contextmanager
-def pods_deleted(ground: Ground, under: Under) -> Iterator[Until]:
-    """Index 0 of each tenant's stage, as `kubectl delete pod` does it."""
-    for tenant, work in under.items():
-        pod = ground.cases[tenant].pod_of(work.stage)
-        ground.cases[tenant].kubectl("delete", "pod", str(pod), "--wait=false")
+def pods_deleted(ground: Ground) -> Iterator[Until]:
+    """Index 0 of each tenant's training, as `kubectl delete pod` does it."""
+    for case in ground.cases.values():
+        case.kubectl("delete", "pod", str(case.pod_of(STAGE)), "--wait=false")
     yield lasts(0)
 
 
 @contextlib.contextmanager
-def pods_killed(ground: Ground, under: Under) -> Iterator[Until]:
-    """All processes of index 0 of each tenant's stage, by SIGKILL."""
-    for tenant, work in under.items():
-        ground.cases[tenant].kill_pod(work.stage, 0, after_s=0)
+def pods_killed(ground: Ground) -> Iterator[Until]:
+    """All processes of index 0 of each tenant's training, by SIGKILL."""
+    for case in ground.cases.values():
+        case.kill_pod(STAGE, 0, after_s=0)
     yield lasts(0)
 
 
 @contextlib.contextmanager
-def operator_killed(ground: Ground, under: Under) -> Iterator[Until]:
+def operator_killed(ground: Ground) -> Iterator[Until]:
     """The operator's process, by SIGKILL: its container starts again."""
     pod = charted.operator_pod(ground.node)["metadata"]["name"]
     for pid, command in ground.node.pod_processes(NAMESPACE, pod).items():
@@ -73,7 +66,7 @@ def operator_killed(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def operator_pod_deleted(ground: Ground, under: Under) -> Iterator[Until]:
+def operator_pod_deleted(ground: Ground) -> Iterator[Until]:
     """The operator's pod, without a farewell: nobody gives its Lease back."""
     pod = charted.operator_pod(ground.node)["metadata"]["name"]
     ground.node.cluster.kubectl("delete", "pod", pod, "--namespace", NAMESPACE, "--grace-period=0", "--force")
@@ -81,7 +74,7 @@ def operator_pod_deleted(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def apiserver_away(ground: Ground, under: Under) -> Iterator[Until]:
+def apiserver_away(ground: Ground) -> Iterator[Until]:
     ground.node.cluster.stop_apiserver(kill=True)
     try:
         yield lasts(AWAY_S)
@@ -90,7 +83,7 @@ def apiserver_away(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def etcd_away(ground: Ground, under: Under) -> Iterator[Until]:
+def etcd_away(ground: Ground) -> Iterator[Until]:
     cluster = ground.node.cluster
     cluster.etcd.kill()
     try:
@@ -100,7 +93,7 @@ def etcd_away(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def node_silent(ground: Ground, under: Under) -> Iterator[Until]:
+def node_silent(ground: Ground) -> Iterator[Until]:
     """Kubelet and containerd stop; the pods go on, and nobody hears of it."""
     ground.node.stop()
     try:
@@ -110,7 +103,7 @@ def node_silent(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def power_cut(ground: Ground, under: Under) -> Iterator[Until]:
+def power_cut(ground: Ground) -> Iterator[Until]:
     """Everything on the node ends at once, the operator too, and it starts again once the cluster holds it for away."""
     ground.node.cut_power()
     try:
@@ -120,14 +113,14 @@ def power_cut(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def quota_zero(ground: Ground, under: Under) -> Iterator[Until]:
-    """No pods any more; those that run stay, so one of each stage is deleted, and must come again."""
+def quota_zero(ground: Ground) -> Iterator[Until]:
+    """No pods any more; those that run stay, so one of each training is deleted, and must come again."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     began = time.time()
     for case in ground.cases.values():
         case.apply(quota)
     try:
-        with pods_deleted(ground, under):
+        with pods_deleted(ground):
             yield lambda: ground.watch.has_told("QuotaExceeded", began)
     finally:
         for case in ground.cases.values():
@@ -135,8 +128,8 @@ def quota_zero(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def rights_revoked(ground: Ground, under: Under) -> Iterator[Until]:
-    """The operator's bindings name nobody; a pod of each stage is deleted, so that there is something to do."""
+def rights_revoked(ground: Ground) -> Iterator[Until]:
+    """The operator's bindings name nobody; a pod of each training is deleted, so that there is something to do."""
     bindings = (("clusterrolebinding", "kubedistill"), ("rolebinding", "kubedistill-lease"))
 
     def bind(subjects: list[dict[str, str]]) -> None:
@@ -147,18 +140,18 @@ def rights_revoked(ground: Ground, under: Under) -> Iterator[Until]:
     subjects = ground.node.cluster.get(*bindings[0])["subjects"]
     bind([])
     try:
-        with pods_deleted(ground, under):
+        with pods_deleted(ground):
             yield lasts(REVOKED_S)
     finally:
         bind(subjects)
 
 
 @contextlib.contextmanager
-def network_cut(ground: Ground, under: Under) -> Iterator[Until]:
-    """The two pods of each stage do not reach each other; everybody else reaches them."""
+def network_cut(ground: Ground) -> Iterator[Until]:
+    """The two pods of each training do not reach each other; everybody else reaches them."""
     rules = ["table ip fault {", "chain cut { type filter hook forward priority -10; policy accept;"]
-    for tenant, work in under.items():
-        one, other = (pod["status"]["podIP"] for pod in ground.pods(tenant, work.stage))
+    for tenant in TENANTS:
+        one, other = (pod["status"]["podIP"] for pod in ground.pods(tenant))
         rules += [f"ip saddr {a} ip daddr {b} drop;" for a, b in ((one, other), (other, one))]
     ground.node.enclave.run("nft", "\n".join([*rules, "} }"]))
     try:
@@ -168,10 +161,10 @@ def network_cut(ground: Ground, under: Under) -> Iterator[Until]:
 
 
 @contextlib.contextmanager
-def disks_full(ground: Ground, under: Under) -> Iterator[Until]:
+def disks_full(ground: Ground) -> Iterator[Until]:
     """A file takes all the room on both tenants' disks, also what is given back meanwhile."""
     began = time.time()
-    fillers = [ground.node.work(tenant) / "filler" for tenant in under]
+    fillers = [ground.node.work(tenant) / "filler" for tenant in TENANTS]
     over = threading.Event()
 
     def fill() -> None:
@@ -201,16 +194,16 @@ def _fill(file: Path) -> None:
 
 
 FAULTS = (
-    Fault("a pod of each stage deleted", pods_deleted, ("sample",)),
-    Fault("its processes killed", pods_killed, ("train",), counts=True),
-    Fault("API server restarted", apiserver_away, ends_attempts=False),
+    Fault("pods deleted", pods_deleted),
+    Fault("pods' processes killed", pods_killed, counts=True),
+    Fault("operator killed", operator_killed),
+    Fault("operator's pod deleted", operator_pod_deleted),
+    Fault("API server restarted", apiserver_away),
+    Fault("etcd restarted", etcd_away),
+    Fault("node silent", node_silent),
     Fault("node's power cut", power_cut),
-    Fault("etcd restarted", etcd_away, ends_attempts=False),
-    Fault("network between pods cut", network_cut, ("train",), ends_attempts=False),
     Fault("quota cut to zero", quota_zero),
     Fault("RBAC revoked", rights_revoked),
-    Fault("disks full", disks_full, ("sample", "train")),
-    Fault("node silent", node_silent, ends_attempts=False),
-    Fault("the operator killed", operator_killed, ends_attempts=False),
-    Fault("the operator's pod deleted", operator_pod_deleted, ends_attempts=False),
+    Fault("network between pods cut", network_cut),
+    Fault("disks full", disks_full),
 )

@@ -1,5 +1,6 @@
 """Two tenants on one node, each with a small real job and a disk of its own; the operator as the chart installs it."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -20,19 +21,19 @@ from tests.node.node_case import JOB, NodeCase, losses, rows, stage_folder
 Object = dict[str, Any]
 
 TENANTS = ("team-a", "team-b")
-DISK = "600m"
+DISK = "100m"
 GONE_S = 180.0
-WORKING = ("sample", "baseline", "train", "evaluate")
-"""Stages that take so long that something can happen to them."""
+STAGE = "train"
+"""In the midst of it the faults are made: it has several pods, is up again sooner than an engine, and can be as long as
+is needed."""
+ANEW = (STAGE, "evaluate", "report")
+"""Stages that each round does anew; what they are made from is done once."""
 
 
 def job() -> Object:
-    """The job of the node's tests, with more to do: there must be time for a fault while a stage works."""
+    """The job of the node's tests, which trains for longer."""
     manifest: Object = yaml.safe_load(JOB)
-    spec = manifest["spec"]
-    spec["questions"][0]["limit"] = 100
-    spec["training"]["epochs"] = 8
-    spec["evaluation"]["samples"] = 24
+    manifest["spec"]["training"]["epochs"] = 80
     return manifest
 
 
@@ -45,14 +46,11 @@ def runtime() -> Object:
 
 @dataclass(frozen=True)
 class Work:
-    """A stage of a tenant's job, in one attempt, and how much of it is done."""
+    """How far a tenant's training is, in which attempt."""
 
-    stage: str
     attempt: int
     done: float
     total: float | None
-    written: float
-    """When the stage last told so."""
 
 
 @dataclass(frozen=True)
@@ -78,61 +76,58 @@ class Ground:
             node.add_tenant(tenant, disk=DISK)
         self.cases = {tenant: NodeCase(node, tenant, folder / "none.log") for tenant in TENANTS}
         self.watch = Watch(node.cluster, TENANTS)
+        self._first: dict[tuple[str, int], float] = {}
+        """Where each tenant's attempts stood when they were first seen: an attempt begins with what was told before."""
 
     def begin(self) -> None:
-        """The jobs of both tenants, from nothing."""
+        """The jobs of both tenants. The stages before the training are done in the first round, and reused then."""
         for case in self.cases.values():
             case.kubectl("delete", "djob", "--all")
         for tenant, case in self.cases.items():
             wait_until(lambda case=case: not case.get("pods")["items"], f"the pods of {tenant} to be gone", GONE_S)
-            shutil.rmtree(case.storage.parent, ignore_errors=True)
+            for stage in ANEW:
+                for folder in (case.storage / "stages").glob(f"{stage}-*"):
+                    shutil.rmtree(folder)
             self.watch.status.pop(tenant, None)
+        self._first.clear()
         for case in self.cases.values():
             case.apply(job())
 
     def have_ended(self) -> bool:
-        return all(self.phase(tenant) in ("Complete", "Failed") for tenant in TENANTS)
+        phases = {self.watch.status.get(tenant, {}).get("phase") for tenant in TENANTS}
+        return phases <= {"Complete", "Failed"}
 
-    def phase(self, tenant: str) -> str:
-        return str(self.watch.status.get(tenant, {}).get("phase", ""))
-
-    def stage(self, tenant: str, name: str) -> Object:
-        """The newest status of a stage; empty while there is none."""
+    def training(self, tenant: str) -> Object:
+        """What the job's status has of its training; empty while there is none."""
         stages = self.watch.status.get(tenant, {}).get("stages", ())
-        return next((stage for stage in stages if stage["name"] == name), {})
+        return next((stage for stage in stages if stage["name"] == STAGE), {})
 
-    def work(self, tenant: str, name: str) -> Work | None:
-        """How far a stage is by what it tells in storage; None before it works."""
-        status = self.stage(tenant, name)
-        files = (self.cases[tenant].storage / "stages").glob(f"{name}-????????????????/{PROGRESS_FILE}")
-        for file in files:
-            try:
-                told, written = json.loads(file.read_text()), file.stat().st_mtime
-            except (OSError, ValueError):
-                return None
-            return Work(name, status.get("attempt", 0), told["done"], told.get("total"), written)
+    def work(self, tenant: str) -> Work | None:
+        """How far the training is by what it tells in storage; None before it works."""
+        for file in (self.cases[tenant].storage / "stages").glob(f"{STAGE}-*/{PROGRESS_FILE}"):
+            with contextlib.suppress(OSError, ValueError):
+                told = json.loads(file.read_text())
+                return Work(self.training(tenant).get("attempt", 0), told["done"], told.get("total"))
         return None
 
     def under_way(self, tenant: str) -> Work | None:
-        """The stage that is in the midst of its work: there is something to lose, and something left to do."""
-        for name in WORKING:
-            if self.stage(tenant, name).get("state") == "Running" and (work := self.work(tenant, name)):
-                return work if 0 < work.done < 0.6 * (work.total or float("inf")) else None
-        return None
+        """The training that is in the midst of its work: there is something to lose, and something left to do."""
+        work = self.work(tenant)
+        if work is None or self.training(tenant).get("state") != "Running":
+            return None
+        moves = work.done != self._first.setdefault((tenant, work.attempt), work.done)
+        return work if moves and work.done < 0.8 * (work.total or 0) else None
 
-    def works_again(self, tenant: str, before: Work, since: float) -> bool:
-        """Whether the stage is done, or got further than it was, in this attempt or the next, since the moment."""
-        status = self.stage(tenant, before.stage)
-        if status.get("state") == "Succeeded":
+    def works_again(self, tenant: str, before: Work) -> bool:
+        """Whether the training is further than it was, or done."""
+        training, now = self.training(tenant), self.work(tenant)
+        if training.get("state") == "Succeeded":
             return True
-        now = self.work(tenant, before.stage)
-        if status.get("state") != "Running" or now is None or now.written < since:
-            return False
-        return now.attempt > before.attempt or now.done != before.done
+        return training.get("state") == "Running" and now is not None and now.done > before.done
 
-    def pods(self, tenant: str, stage: str) -> list[Object]:
-        """The running pods of a stage."""
-        found = self.cases[tenant].get("pods", "--selector", f"kubedistill.io/stage={stage}")["items"]
+    def pods(self, tenant: str) -> list[Object]:
+        """The running pods of the training."""
+        found = self.cases[tenant].get("pods", "--selector", f"kubedistill.io/stage={STAGE}")["items"]
         return [pod for pod in found if pod["status"]["phase"] == "Running"]
 
     def outcome(self, tenant: str) -> Outcome:
@@ -145,7 +140,7 @@ class Ground:
 
     def counted(self) -> dict[str, int]:
         """Attempts that count against a limit, so far: application errors, and tries against something outside."""
-        stages = [s for tenant in TENANTS for s in self.watch.status.get(tenant, {}).get("stages", ())]
+        stages = [self.training(tenant) for tenant in TENANTS]
         failures = sum(stage.get("failures", 0) for stage in stages)
         return {"failures": failures, "tryAgains": sum(int(s.get("metrics", {}).get("tryAgains") or 0) for s in stages)}
 
