@@ -30,6 +30,8 @@ class Fault:
 
     name: str
     made: Callable[[Ground], AbstractContextManager[Until]]
+    ends_attempts: bool = True
+    """Whether the trainings need another attempt after it."""
     counts: bool = False
     """Whether the attempt may count against the limit of tries: nobody can tell it from an error of the program."""
 
@@ -153,7 +155,7 @@ def network_cut(ground: Ground) -> Iterator[Until]:
     for tenant in TENANTS:
         one, other = (pod["status"]["podIP"] for pod in ground.pods(tenant))
         rules += [f"ip saddr {a} ip daddr {b} drop;" for a, b in ((one, other), (other, one))]
-    ground.node.enclave.run("nft", "\n".join([*rules, "} }"]))
+    ground.node.enclave.run("nft", "\n".join([*rules, "}", "}"]))
     try:
         yield lasts(CUT_S)
     finally:
@@ -194,16 +196,16 @@ def _fill(file: Path) -> None:
 
 
 FAULTS = (
+    Fault("network between pods cut", network_cut, ends_attempts=False),
+    Fault("API server restarted", apiserver_away, ends_attempts=False),
+    Fault("etcd restarted", etcd_away, ends_attempts=False),
+    Fault("RBAC revoked", rights_revoked),
+    Fault("disks full", disks_full),
+    Fault("quota cut to zero", quota_zero),
+    Fault("node's power cut", power_cut),
+    Fault("node silent", node_silent, ends_attempts=False),
     Fault("pods deleted", pods_deleted),
     Fault("pods' processes killed", pods_killed, counts=True),
-    Fault("operator killed", operator_killed),
-    Fault("operator's pod deleted", operator_pod_deleted),
-    Fault("API server restarted", apiserver_away),
-    Fault("etcd restarted", etcd_away),
-    Fault("node silent", node_silent),
-    Fault("node's power cut", power_cut),
-    Fault("quota cut to zero", quota_zero),
-    Fault("RBAC revoked", rights_revoked),
-    Fault("network between pods cut", network_cut),
-    Fault("disks full", disks_full),
+    Fault("operator killed", operator_killed, ends_attempts=False),
+    Fault("operator's pod deleted", operator_pod_deleted, ends_attempts=False),
 )

@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kubedistill_api.stage import PROGRESS_FILE
 from tests.cluster.host_runtime import host_runtime
 from tests.cluster.node import Node
 from tests.cluster.processes import wait_until
@@ -46,11 +46,13 @@ def runtime() -> Object:
 
 @dataclass(frozen=True)
 class Work:
-    """How far a tenant's training is, in which attempt."""
+    """How far a tenant's training is."""
 
     attempt: int
-    done: float
-    total: float | None
+    step: int
+    total: int
+    moment: float
+    """When it made that step."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Ground:
             node.add_tenant(tenant, disk=DISK)
         self.cases = {tenant: NodeCase(node, tenant, folder / "none.log") for tenant in TENANTS}
         self.watch = Watch(node.cluster, TENANTS)
-        self._first: dict[tuple[str, int], float] = {}
-        """Where each tenant's attempts stood when they were first seen: an attempt begins with what was told before."""
+        self._running: dict[tuple[str, int], float] = {}
+        """Since when each attempt of a tenant is known to run."""
 
     def begin(self) -> None:
         """The jobs of both tenants. The stages before the training are done in the first round, and reused then."""
@@ -89,7 +91,7 @@ class Ground:
                 for folder in (case.storage / "stages").glob(f"{stage}-*"):
                     shutil.rmtree(folder)
             self.watch.status.pop(tenant, None)
-        self._first.clear()
+        self._running.clear()
         for case in self.cases.values():
             case.apply(job())
 
@@ -102,28 +104,32 @@ class Ground:
         stages = self.watch.status.get(tenant, {}).get("stages", ())
         return next((stage for stage in stages if stage["name"] == STAGE), {})
 
-    def work(self, tenant: str) -> Work | None:
-        """How far the training is by what it tells in storage; None before it works."""
-        for file in (self.cases[tenant].storage / "stages").glob(f"{STAGE}-*/{PROGRESS_FILE}"):
-            with contextlib.suppress(OSError, ValueError):
-                told = json.loads(file.read_text())
-                return Work(self.training(tenant).get("attempt", 0), told["done"], told.get("total"))
+    def at_work(self, tenant: str) -> Work | None:
+        """The training, if it runs and has made a step since it does."""
+        training = self.training(tenant)
+        if training.get("state") != "Running":
+            return None
+        running = self._running.setdefault((tenant, training["attempt"]), time.time())
+        for file in (self.cases[tenant].storage / "stages").glob(f"{STAGE}-*/metrics.jsonl"):
+            with contextlib.suppress(FileNotFoundError):
+                moment = file.stat().st_mtime
+                rows = file.read_bytes().split(b"\n")[:-1]  # the last one may be half written
+                if rows and moment > running:
+                    row = json.loads(rows[-1])
+                    return Work(training["attempt"], row["step"], row["total_steps"], moment)
         return None
 
     def under_way(self, tenant: str) -> Work | None:
         """The training that is in the midst of its work: there is something to lose, and something left to do."""
-        work = self.work(tenant)
-        if work is None or self.training(tenant).get("state") != "Running":
-            return None
-        moves = work.done != self._first.setdefault((tenant, work.attempt), work.done)
-        return work if moves and work.done < 0.8 * (work.total or 0) else None
+        work = self.at_work(tenant)
+        return work if work and work.step < 0.8 * work.total else None
 
-    def works_again(self, tenant: str, before: Work) -> bool:
-        """Whether the training is further than it was, or done."""
-        training, now = self.training(tenant), self.work(tenant)
-        if training.get("state") == "Succeeded":
+    def works_again(self, tenant: str, attempt: int, since: float) -> bool:
+        """Whether the training has made a step since the moment, in this attempt or a later one, or is done."""
+        if self.training(tenant).get("state") == "Succeeded":
             return True
-        return training.get("state") == "Running" and now is not None and now.done > before.done
+        work = self.at_work(tenant)
+        return work is not None and work.attempt >= attempt and work.moment > since
 
     def pods(self, tenant: str) -> list[Object]:
         """The running pods of the training."""

@@ -60,9 +60,8 @@ def strike(ground: Ground, fault: Fault, before: Mapping[str, Work]) -> Row:
     try:
         with fault.made(ground) as is_enough:
             wait_until(is_enough, f"{fault.name} to be seen", SEEN_S, detail=ground.told)
-            at_end = {tenant: ground.work(tenant) or before[tenant] for tenant in TENANTS}
         row.ended = time.time()
-        overcome(ground, row, {t: max(before[t], at_end[t], key=lambda work: work.done) for t in TENANTS})
+        overcome(ground, row, {tenant: before[tenant].attempt + fault.ends_attempts for tenant in TENANTS})
     except ClusterError as error:
         say(str(error))
         row.lost.append(str(error).splitlines()[0])
@@ -72,12 +71,13 @@ def strike(ground: Ground, fault: Fault, before: Mapping[str, Work]) -> Row:
     return row
 
 
-def overcome(ground: Ground, row: Row, before: Mapping[str, Work]) -> None:
-    """Waits until the trainings work again, and the operator acts. Raises ClusterError where that takes too long."""
+def overcome(ground: Ground, row: Row, attempts: Mapping[str, int]) -> None:
+    """Waits until the trainings work again, in these attempts or later ones, and the operator acts. Raises ClusterError
+    where that takes too long."""
     waiting = set(TENANTS)
 
     def is_overcome() -> bool:
-        waiting.difference_update([tenant for tenant in waiting if ground.works_again(tenant, before[tenant])])
+        waiting.difference_update([t for t in waiting if ground.works_again(t, attempts[t], row.ended)])
         if not waiting and math.isnan(row.again_s):
             row.again_s = time.time() - row.ended
         if ground.watch.renewed > row.ended and math.isnan(row.operator_s):

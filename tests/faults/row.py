@@ -17,7 +17,7 @@ class Row:
     began: float
     ended: float = math.nan
     again_s: float = math.nan
-    """From the fault's end until both trainings are further than they were at that moment, or when it was made."""
+    """From the fault's end until both trainings make steps again."""
     operator_s: float = math.nan
     """From the fault's end until the operator acts: it renews its Lease."""
     seen: str = ""
