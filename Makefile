@@ -6,7 +6,7 @@ DEMO := .kubedistill
 CRDS := crds charts/kubedistill/crd-files
 export PYTHONPATH :=
 
-.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane chart node cluster cluster-down bench bench-operator docs crds check-crds chart-values pins clean
+.PHONY: help setup demo test lint unit engine programs programs-ahead controlplane chart node faults cluster cluster-down bench bench-operator docs crds check-crds chart-values pins clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -64,6 +64,9 @@ chart: .venv/.ready programs ## Tests of the Helm chart, with Helm and a real AP
 
 node: .venv/.ready programs ## Tests of jobs in real pods on a real node (Linux, as root)
 	$(PYTEST)/node.xml -v tests/node
+
+faults: .venv/.ready programs ## What faults of the cluster do to jobs, as a table (Linux, as root; about half an hour)
+	@$(BIN)/python -m tests.faults
 
 cluster: .venv/.ready ## Leave a real one-node Kubernetes running to try things on (Linux, as root)
 	@$(BIN)/python -m tests.cluster up

@@ -28,6 +28,13 @@ LONGEST_WAIT_S = 30.0
 TIMEOUT_S = 30.0
 PAGE = 500
 
+ESCAPES = {
+    **{code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0xFEFF, 0xFFFE, 0xFFFF)},
+    **dict.fromkeys(range(0xD800, 0xE000), "\\ufffd"),
+}
+"""Characters that YAML takes only escaped. Those beyond 16 bits, as emojis, are the other way about: JSON escapes them
+as two surrogates, which YAML refuses. Half of such a pair is no character."""
+
 PATHS: Mapping[str, tuple[str, str]] = {
     **{kind: (f"apis/{GROUP}/{VERSION}", plural) for kind, plural in PLURALS.items()},
     "Job": ("apis/batch/v1", "jobs"),
@@ -175,13 +182,19 @@ class Cluster:
         rest = self._client.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = None if body is None else encoded(body)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with rest.pool_manager.request(method, url, headers=headers, data=data, timeout=timeout) as response:
             text = await response.read()
             if response.status < 300:
                 return json.loads(text)  # type: ignore[no-any-return]
             raise _error(response.status, text, response.headers.get("Retry-After"))
+
+
+def encoded(body: Object) -> bytes:
+    """JSON that a YAML parser reads as well, which is what the API server has for server-side apply."""
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return (text if text.isascii() else text.translate(ESCAPES)).encode()
 
 
 def path(kind: str, namespace: str | None = None, name: str = "") -> str:

@@ -25,6 +25,9 @@ DISRUPTIONS = {
     "DeletionByTaintManager": Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
+UNSEEN_ENDS = ("Unknown", "ContainerStatusUnknown")
+"""Reasons of a container whose end nobody saw: its machine was off. The exit code is not the program's, but one that
+containerd or the kubelet fills in."""
 EXITS = {
     ExitCode.BAD_INPUT: Cause.BAD_INPUT,
     ExitCode.TRY_AGAIN: Cause.TRY_AGAIN,
@@ -195,6 +198,10 @@ def _end(pod: Object) -> tuple[str, Cause, int | None, str] | None:
     if status.get("phase") != "Failed":
         return None
     said = str(ended.get("message") or "").strip()
+    if ended.get("reason") in UNSEEN_ENDS:
+        # Before all others: what pods of other machines did, they did for want of this one.
+        where = pod.get("spec", {}).get("nodeName", "")
+        return "", Cause.NODE_LOST, code, f"pod {name}: node {where} started anew, and nobody saw how the pod ended"
     if ended.get("reason") == "OOMKilled":
         return when, Cause.OUT_OF_MEMORY, code, f"pod {name} used more memory than its limit"
     if code in EXITS:

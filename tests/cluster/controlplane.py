@@ -188,12 +188,12 @@ class ControlPlane:
 
     def is_ready(self) -> bool:
         """Does the API server say that it is ready?"""
-        return self._get("/readyz") is not None
+        return self.read("/readyz") is not None
 
     def _is_controlled(self) -> bool:
-        return self._get("/api/v1/namespaces/default/serviceaccounts/default") is not None
+        return self.read("/api/v1/namespaces/default/serviceaccounts/default") is not None
 
-    def _get(self, path: str) -> bytes | None:
+    def read(self, path: str) -> bytes | None:
         """What the API server answers to a GET as administrator; None when it refuses, or does not answer."""
         context = ssl.create_default_context(cafile=self.authority.certificate)
         context.load_cert_chain(self.authority.folder / "admin.crt", self.authority.folder / "admin.key")

@@ -88,6 +88,10 @@ class Enclave:
         """What a command prints that is run inside. Raises `ClusterError` when it fails."""
         return _run(self.command(command))
 
+    def seen(self, path: Path) -> Path:
+        """A path inside, as this machine reaches it also where something is mounted inside."""
+        return Path(f"/proc/{self._pid}/root", path.relative_to("/"))
+
     def server(
         self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
     ) -> EnclaveServer:

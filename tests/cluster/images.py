@@ -66,7 +66,9 @@ def host_layer() -> Layer:
     return layer
 
 
-def write(target: Path, name: str, layer: Layer, command: Iterable[str] = ()) -> Path:
+def write(
+    target: Path, name: str, layer: Layer, command: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> Path:
     """Write an image of one layer as an OCI layout that `ctr images import` reads."""
     blobs: dict[str, bytes] = {}
 
@@ -76,10 +78,11 @@ def write(target: Path, name: str, layer: Layer, command: Iterable[str] = ()) ->
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content)}
 
     layer_tar = _tar(layer)
+    variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})}
     config = {
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {"Cmd": list(command), "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+        "config": {"Cmd": list(command), "Env": [f"{key}={value}" for key, value in variables.items()]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer_tar).hexdigest()}"]},
         "history": [{"created_by": "tests/cluster/images.py"}],
     }
@@ -87,7 +90,7 @@ def write(target: Path, name: str, layer: Layer, command: Iterable[str] = ()) ->
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": blob(_json(config), "config.v1+json"),
-        "layers": [blob(gzip.compress(layer_tar, mtime=0), "layer.v1.tar+gzip")],
+        "layers": [blob(gzip.compress(layer_tar, compresslevel=1, mtime=0), "layer.v1.tar+gzip")],
     }
     entry = blob(_json(manifest), "manifest.v1+json") | {"annotations": {"io.containerd.image.name": name}}
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]}

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -173,9 +175,15 @@ class Node:
             images.HOST: (images.host_layer(), ["/bin/sh"]),
         }
         for name, (layer, command) in layers.items():
-            tar = images.write(self.folder / "image.tar", name, layer, command)
-            self.ctr("images", "import", tar)
-            tar.unlink()
+            self.import_image(name, layer, command)
+
+    def import_image(
+        self, name: str, layer: images.Layer, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Give the node an image that is in no registry."""
+        tar = images.write(self.folder / "image.tar", name, layer, command, environment)
+        self.ctr("images", "import", tar)
+        tar.unlink()
 
     def is_ready(self) -> bool:
         """Does the API server have the node as ready?"""
@@ -189,15 +197,48 @@ class Node:
         self.kubelet.start()
         self.kubelet.wait_until(self.is_ready)
 
-    def add_tenant(self, namespace: str, level: str = "restricted") -> None:
+    def stop(self) -> None:
+        """End kubelet and containerd. The pods go on, and nobody tells of them."""
+        self.kubelet.stop()
+        self.containerd.stop()
+
+    def cut_power(self) -> None:
+        """End everything on the node at once, its pods too."""
+        self.kubelet.kill()
+        self.containerd.kill()
+        # With the shims goes what they would tell of how the pods ended.
+        for pid in [*self._shims(), *self._processes_of_pods()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """Start what `stop` or `cut_power` ended, and wait until the node is ready."""
+        self.containerd.start()
+        self.containerd.wait_until(self._is_containerd_ready)
+        self.kubelet.start()
+        self.kubelet.wait_until(self.is_ready)
+
+    def _shims(self) -> list[int]:
+        mark = f"-address {self.folder}/containerd.sock"
+        processes = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+        return [pid for pid in processes if "containerd-shim" in (line := _command(pid)) and mark in line]
+
+    def _processes_of_pods(self) -> set[int]:
+        groups = (hierarchy / self.folder.name for hierarchy in folders.cgroup_hierarchies())
+        return {pid for group in groups for file in group.rglob("cgroup.procs") for pid in _members(file)}
+
+    def add_tenant(self, namespace: str, level: str = "restricted", disk: str = "") -> None:
         """A namespace whose pods may use `host_runtime`, under a Pod Security level.
 
-        Its claim `work` is empty and belongs to user 1000.
+        Its claim `work` is empty and belongs to user 1000. `disk`: it is a disk of its own of that size (`512m`), in
+        memory.
         """
-        work = self.work(namespace)
-        work.mkdir(parents=True, exist_ok=True)
-        os.chown(work, images.USER, images.USER)
-        self.cluster.apply(*tenant(namespace, level, work))
+        path = self._claim(namespace)
+        path.mkdir(parents=True, exist_ok=True)
+        if disk:
+            self.enclave.run("mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", path)
+        os.chown(self.work(namespace), images.USER, images.USER)
+        self.cluster.apply(*tenant(namespace, level, path))
         bound = ("get", "pvc", "--namespace", namespace, "--output=jsonpath={.items[*].status.phase}")
         wait_until(lambda: self.cluster.kubectl(*bound) == "Bound Bound", f"the claims of {namespace}", 30)
 
@@ -208,15 +249,31 @@ class Node:
 
     def work(self, namespace: str) -> Path:
         """The folder behind the claim `work` of a namespace."""
+        return self.enclave.seen(self._claim(namespace))
+
+    def _claim(self, namespace: str) -> Path:
         return self.folder / "claims" / namespace
 
     def pod_processes(self, namespace: str, pod: str) -> dict[int, str]:
         """Ids, as this machine has them, and command lines of a pod's running processes."""
         uid = self.cluster.get("pod", pod, "--namespace", namespace)["metadata"]["uid"]
-        found = {}
-        for hierarchy in folders.cgroup_hierarchies():
-            for group in (hierarchy / self.folder.name).rglob(f"*pod{uid}/**/cgroup.procs"):
-                for pid in group.read_text().split():
-                    with contextlib.suppress(OSError):
-                        found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
-        return found
+        groups = (hierarchy / self.folder.name for hierarchy in folders.cgroup_hierarchies())
+        files = (file for group in groups for file in group.rglob(f"*pod{uid}/**/cgroup.procs"))
+        found = {pid: _command(pid) for file in files for pid in _members(file)}
+        return {pid: command for pid, command in found.items() if command}
+
+
+def _members(group: Path) -> list[int]:
+    """Ids of the processes in a control group, by its file; none where the group is gone."""
+    try:
+        return [int(pid) for pid in group.read_text().split()]
+    except OSError:
+        return []
+
+
+def _command(pid: int) -> str:
+    """A process's command line; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return ""

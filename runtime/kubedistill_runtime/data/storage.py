@@ -63,9 +63,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def disk_error(error: OSError, path: Path) -> Exception:
     """A full disk or quota as TryAgain that says so; any other error as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TryAgain(f"no space left for {path}; nothing that was written before is lost: free space and run again")
-    return error
+    return no_space(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+
+
+def no_space(path: Path) -> TryAgain:
+    """What a full disk or quota is to a stage."""
+    return TryAgain(f"no space left for {path}; nothing that was written before is lost: free space and run again")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         job = read_job(Path(arguments[0]))
         from transformers.utils.logging import disable_progress_bar
 
+        from kubedistill_runtime.train.full_disk import full_disk
         from kubedistill_runtime.train.loop import train
         from kubedistill_runtime.train.parallel import join_world, leave_world
 
@@ -51,11 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO if world.is_first else logging.WARNING, format="%(message)s")
         try:
             train(job, world)
-        except RuntimeError as error:
-            if world.size == 1 or not lost_peer(error):
-                raise
-            print(f"try again: another process of the training went away: {first_line(error)}", file=sys.stderr)
-            return EXIT_TRY_AGAIN
+        except BaseException as error:  # an error of a checkpoint is no Exception
+            if full := full_disk(error, job.output_dir):
+                raise full from error
+            if world.size > 1 and isinstance(error, RuntimeError) and lost_peer(error):
+                raise TryAgain(f"another process of the training went away: {first_line(error)}") from error
+            raise
         finally:
             leave_world()
     except BadInput as error:

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import yaml
 
-from kubedistill_operator.cluster import ApiError, Conflict, NotFound, Unavailable, _error
+from kubedistill_operator.cluster import ApiError, Conflict, NotFound, Unavailable, _error, encoded
 
 TERMINATING = {"causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
 
@@ -30,3 +31,17 @@ def test_an_answer_that_is_no_json_is_shown_as_it_is() -> None:
     assert isinstance(error, Unavailable)
     assert error.retry_after == 7
     assert "bad gateway" in str(error)
+
+
+@pytest.mark.parametrize(
+    "said", ["GLHF! \U0001f3d6", "na\u00efve \u2026", 'a "quote" \\ud83c', "\x00\x1b[1m\x7f\x9f\ufeff\uffff"]
+)
+def test_what_a_program_said_is_sent_so_that_yaml_reads_it_too(said: str) -> None:
+    """gloo ends its errors with an emoji; a status that quotes one was refused, again and again."""
+    body = {"status": {"message": said}}
+    sent = encoded(body)
+    assert json.loads(sent) == yaml.safe_load(sent) == body
+
+
+def test_half_a_character_is_sent_as_the_mark_for_none() -> None:
+    assert json.loads(encoded({"a": "cut \ud83c"})) == {"a": "cut \ufffd"}

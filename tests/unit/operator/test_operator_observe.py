@@ -127,6 +127,8 @@ def test_a_job_under_deletion_is_alive_until_its_pods_are_gone() -> None:
         (died(71, message="CUDA out of memory"), Cause.OUT_OF_MEMORY),
         (died(71), Cause.OUT_OF_MEMORY),
         (died(137), Cause.APPLICATION),
+        (died(255, reason="Unknown"), Cause.NODE_LOST),
+        (died(137, reason="ContainerStatusUnknown"), Cause.NODE_LOST),
         (died(143, metadata={"deletionTimestamp": "2026-01-01T00:00:01Z"}), Cause.DELETED),
         (pod("Failed", reason="Evicted", message="disk pressure"), Cause.EVICTED),
         (
@@ -148,6 +150,11 @@ def test_the_pod_tells_the_cause(one, cause: Cause) -> None:
 def test_of_several_pods_the_first_to_die_is_the_cause() -> None:
     late = died(1, at="2026-01-01T00:00:09Z", message="peer is gone", name="pod-1", index="1")
     assert "pod-0" in failed(late, died(1, message="boom")).message
+
+
+def test_what_others_do_for_want_of_a_machine_that_was_off_is_not_the_cause() -> None:
+    late = died(255, reason="Unknown", at="2026-01-01T00:00:09Z", name="pod-1", index="1")
+    assert failed(died(75), late).cause is Cause.NODE_LOST
 
 
 def test_wrong_input_and_memory_go_before_whoever_died_first() -> None:

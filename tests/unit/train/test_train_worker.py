@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from traceback import StackSummary
 
 import pytest
+import torch
 from tiny_runs import rows, write_jsonl
+from torch.distributed.checkpoint.api import CheckpointException
 
 from kubedistill_runtime.train import worker
 
@@ -41,6 +45,34 @@ def test_bad_input_exits_65_with_one_clear_line(bad_jobs, world, monkeypatch, ca
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("bad input: ")
         assert message in line
+
+
+def of_python():
+    with Path("/dev/full").open("w") as file:
+        file.write("more than there is room for")
+
+
+def of_pytorch():
+    torch.save(torch.zeros(1_000_000), "/dev/full")
+
+
+def of_a_checkpoint():
+    try:
+        of_pytorch()
+    except RuntimeError as error:
+        raise CheckpointException("save", {0: (error, StackSummary())}) from None
+
+
+@pytest.mark.parametrize("write", [of_python, of_pytorch, of_a_checkpoint])
+def test_a_full_disk_exits_75_with_one_clear_line(write, make_job, world, monkeypatch, capsys):
+    from kubedistill_runtime.train import loop, parallel
+
+    monkeypatch.setattr(parallel, "join_world", lambda device: world)
+    monkeypatch.setattr(parallel, "leave_world", lambda: None)
+    monkeypatch.setattr(loop, "train", lambda job, world: write())
+    job = make_job("a")
+    assert worker.main([write_job(job)]) == 75
+    assert f"try again: no space left for {job.output_dir}" in capsys.readouterr().err
 
 
 def test_a_job_file_that_is_none_exits_65(tmp_path, capsys):
