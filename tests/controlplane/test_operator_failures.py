@@ -6,7 +6,7 @@ import pytest
 from operator_case import Case, condition, job, runtime, stage, stages
 from player import disrupted, ended, pending, running, stage_of, unschedulable
 
-from kubedistill_operator import controller, rivals
+from kubedistill_operator import observer, rivals
 from kubedistill_operator.names import ATTEMPT_LABEL
 
 Object = dict
@@ -243,7 +243,7 @@ async def test_two_jobs_do_the_same_work_once(case: Case) -> None:
 
 async def test_work_of_a_job_that_hangs_in_a_queue_is_taken_over(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals, "PATIENCE", timedelta(seconds=8))
-    monkeypatch.setattr(controller, "RIVAL_LOOK_S", 0.5)
+    monkeypatch.setattr(observer, "RIVAL_LOOK_S", 0.5)
     case.player.script = lambda pod: None
     await case.create(runtime(), job())
     async with case.operator():

@@ -7,7 +7,7 @@ import pytest
 from operator_case import Case, condition, job, runtime, stage, stages
 from player import ended, running, stage_of
 
-from kubedistill_operator import controller, lost
+from kubedistill_operator import lost, observer
 from kubedistill_operator.names import ATTEMPT_LABEL, INDEX_LABEL
 
 Object = dict
@@ -109,7 +109,7 @@ async def test_a_pod_of_a_lost_node_is_given_up_and_the_stage_goes_on_elsewhere(
 ) -> None:
     for name in ("SLACK", "NODE_AWAY"):
         monkeypatch.setattr(lost, name, getattr(lost, name) / 30)
-    monkeypatch.setattr(controller, "NODE_LOOK_S", 0.5)
+    monkeypatch.setattr(observer, "NODE_LOOK_S", 0.5)
     await case.create(runtime(**TWO), job(backoffLimit=0))
     case.player.hold("train")
     async with silent_node(case) as node, case.operator():
