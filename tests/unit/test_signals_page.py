@@ -30,8 +30,8 @@ OTHER = {
     "Event Job Lease Node Pod Service TeacherProbe",
     "phases and states": "Pending Running Skipped Starting Succeeded Waiting",
     "outcomes in the log": "Retried Stopped",
-    "values of Kubernetes that are read": "ContainerCreating DeletionByPodGC DeletionByTaintManager DisruptionTarget "
-    "EvictionByEvictionAPI OOMKilled PodFailurePolicy PodInitializing PodScheduled PreemptionByScheduler Ready "
+    "values of Kubernetes that are read": "ContainerCreating ContainerStatusUnknown DeletionByPodGC "
+    "DeletionByTaintManager DisruptionTarget EvictionByEvictionAPI OOMKilled PodFailurePolicy PodInitializing PodScheduled PreemptionByScheduler Ready "
     "TerminationByKubelet",
     "values of Kubernetes that are written": "FailJob False File Foreground In Indexed Memory Never None Normal "
     "OnRootMismatch RuntimeDefault True Unknown Warning",
