@@ -65,7 +65,7 @@ chart: .venv/.ready programs ## Tests of the Helm chart, with Helm and a real AP
 node: .venv/.ready programs ## Tests of jobs in real pods on a real node (Linux, as root)
 	$(PYTEST)/node.xml -v tests/node
 
-faults: .venv/.ready programs ## What faults of the cluster do to jobs, as a table (Linux, as root; about half an hour)
+faults: .venv/.ready programs ## What faults of the cluster do to jobs, as a table (Linux, as root; the better part of an hour)
 	@$(BIN)/python -m tests.faults
 
 cluster: .venv/.ready ## Leave a real one-node Kubernetes running to try things on (Linux, as root)
