@@ -1,5 +1,6 @@
 """What is there for one look: Jobs and pods as the watches told them, read live where that decides something."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -26,6 +27,9 @@ TROUBLE_AFTER_S = 5.0
 REFUSED_AGAIN_S = 30.0
 RIVAL_LOOK_S = 30.0
 """Another resource's Job that is waited for is looked at so often."""
+TROUBLE_SHARE = 0.1
+"""Of the time, at most, the API server is asked for such reasons: for each it reads all Events of the namespace, which
+took nearly all of its time where a thousand Jobs waited for their pods."""
 NODE_LOOK_S = 15.0
 """A pod that does not end is looked at so often."""
 
@@ -51,6 +55,7 @@ class Observer:
         self._nodes = Nodes(cluster)
         self._troubles: dict[str, tuple[float, str]] = {}
         """What keeps a child from having pods, by its name, and when that was asked for."""
+        self._may_ask = 0.0
 
     def refused(self, name: str, why: str) -> None:
         """A child could not be made as it is, by a quota, a policy or the schema."""
@@ -166,14 +171,23 @@ class Observer:
             return ""
         asked, trouble = self._troubles.get(name, (0.0, ""))
         age = self._now() - datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-        if age.total_seconds() > TROUBLE_AFTER_S and time.monotonic() - asked > TROUBLE_AFTER_S:
-            selector = f"involvedObject.uid={job['metadata']['uid']},reason=FailedCreate"
-            events, _ = await self._cluster.list_all("Event", job["metadata"]["namespace"], fieldSelector=selector)
-            found = [(str(e.get("lastTimestamp") or e.get("eventTime")), str(e.get("message"))) for e in events]
-            trouble = max(found, default=("", ""))[1]
+        began = time.monotonic()
+        if age.total_seconds() > TROUBLE_AFTER_S and began - asked > TROUBLE_AFTER_S and began >= self._may_ask:
+            self._may_ask = math.inf
+            try:
+                trouble = await self._complaint(job)
+            finally:
+                self._may_ask = time.monotonic() + (time.monotonic() - began) / TROUBLE_SHARE
             self._troubles[name] = (time.monotonic(), trouble)
         self._queue.add_after(key, TROUBLE_AFTER_S + 1)
         return trouble
+
+    async def _complaint(self, job: dict[str, Any]) -> str:
+        """The newest Event of the Job controller that it could not make a pod of a Job; empty where there is none."""
+        selector = f"involvedObject.uid={job['metadata']['uid']},reason=FailedCreate"
+        events, _ = await self._cluster.list_all("Event", job["metadata"]["namespace"], fieldSelector=selector)
+        found = [(str(e.get("lastTimestamp") or e.get("eventTime")), str(e.get("message"))) for e in events]
+        return max(found, default=("", ""))[1]
 
 
 def _is_news(status: JobStatus, child: Child) -> bool:
