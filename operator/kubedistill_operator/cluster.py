@@ -194,7 +194,7 @@ class Cluster:
 def encoded(body: Object) -> bytes:
     """JSON that a YAML parser reads as well, which is what the API server has for server-side apply."""
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return (text if text.isascii() else text.translate(ESCAPES)).encode()
+    return text.translate(ESCAPES).encode()
 
 
 def path(kind: str, namespace: str | None = None, name: str = "") -> str:

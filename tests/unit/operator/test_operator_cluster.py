@@ -34,7 +34,8 @@ def test_an_answer_that_is_no_json_is_shown_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["GLHF! \U0001f3d6", "na\u00efve \u2026", 'a "quote" \\ud83c', "\x00\x1b[1m\x7f\x9f\ufeff\uffff"]
+    "said",
+    ["GLHF! \U0001f3d6", "na\u00efve \u2026", 'a "quote" \\ud83c', "\x00\x1b[1m\x7f\x9f\ufeff\uffff", "bar\x7f"],
 )
 def test_what_a_program_said_is_sent_so_that_yaml_reads_it_too(said: str) -> None:
     """gloo ends its errors with an emoji; a status that quotes one was refused, again and again."""
