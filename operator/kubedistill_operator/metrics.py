@@ -11,11 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from kubedistill_api.advance import VANISHED
 from kubedistill_api.observed import Cause
-from kubedistill_api.reconcile import ACTIVE
 from kubedistill_api.stage import STAGE_VERSIONS
 from kubedistill_api.status import JobStatus, Usage
 from kubedistill_operator.cluster import Cluster
 from kubedistill_operator.kinds import RESOURCES
+from kubedistill_operator.places import stages_held
 from kubedistill_operator.store import Key, Store
 from kubedistill_operator.workqueue import WorkQueue
 
@@ -145,9 +145,7 @@ class _Resources:
             if runtime := status.get("runtime"):
                 name = f"{runtime['kind']} {runtime['name']}"
                 stages = status.get("stages", ()) if phase not in OUTCOMES else ()
-                held = {stage["name"] for stage in stages if stage.get("state") in ACTIVE}
-                held |= self._store.living_stages(item["metadata"]["uid"]) if stages else set()
-                places[name, key.namespace, "held"] += len(held)
+                places[name, key.namespace, "held"] += len(stages_held(self._store, item)) if stages else 0
                 places[name, key.namespace, "wanted"] += sum("waitingSince" in stage for stage in stages)
         yield _family("resources", "Resources by phase", ["kind", "namespace", "phase"], phases)
         yield _family("pending_seconds", "How long the oldest pending one has been so", ["kind", "namespace"], waits)

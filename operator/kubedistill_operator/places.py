@@ -27,6 +27,13 @@ class Share:
     claims: tuple[Claim, ...]
 
 
+def stages_held(store: Store, item: dict[str, Any]) -> set[str]:
+    """Stages of a resource that hold a place, as its status and its children say."""
+    stages = (item.get("status") or {}).get("stages", ())
+    active = {stage["name"] for stage in stages if stage.get("state") in ACTIVE}
+    return active | store.living_stages(item["metadata"]["uid"])
+
+
 class Ledger:
     """Shares by resource. A resource that is deleted gives its places back at once, though its pods may take their
     grace period."""
@@ -47,8 +54,7 @@ class Ledger:
             if not runtime:
                 continue
             stages = status.get("stages", ())
-            held = {stage["name"] for stage in stages if stage.get("state") in ACTIVE}
-            held |= self._store.living_stages(item["metadata"]["uid"])
+            held = stages_held(self._store, item)
             asked = ((stage["name"], stage.get("waitingSince")) for stage in stages)
             claims = [_claim(key, name, datetime.fromisoformat(since)) for name, since in asked if since]
             self._put(key, Share(runtime_place(key, runtime["kind"], runtime["name"]), len(held), tuple(claims)))
