@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from small_job import JOB
 
 from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.crd import DEFINITIONS, crd
@@ -11,17 +12,6 @@ from kubedistill_api.data import Benchmark
 from kubedistill_api.graph import plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import ManifestError, load
-
-JOB: dict[str, Any] = {
-    "apiVersion": "kubedistill.io/v1alpha1",
-    "kind": "DistillationJob",
-    "metadata": {"name": "a-job"},
-    "spec": {
-        "questions": [{"uri": "questions.jsonl"}],
-        "teacher": {"model": {"uri": "hf://org/teacher"}},
-        "student": {"uri": "hf://org/student"},
-    },
-}
 
 
 def job(*benchmarks: dict[str, Any]) -> DistillationJob:

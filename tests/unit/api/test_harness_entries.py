@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from small_job import JOB
 
 from kubedistill_api.data import Benchmark
 from kubedistill_api.graph import plan
@@ -17,18 +18,8 @@ OWN = {"name": "own", "uri": "hf://org/own"}
 
 
 def job(*benchmarks: dict[str, Any]) -> DistillationJob:
-    manifest = {
-        "apiVersion": "kubedistill.io/v1alpha1",
-        "kind": "DistillationJob",
-        "metadata": {"name": "a-job"},
-        "spec": {
-            "questions": [{"uri": "questions.jsonl"}],
-            "teacher": {"model": {"uri": "hf://org/teacher"}},
-            "student": {"uri": "hf://org/student"},
-            "evaluation": {"samples": 4, "benchmarks": list(benchmarks)},
-        },
-    }
-    (resource,) = load(json.dumps(manifest)).resources
+    spec = {**JOB["spec"], "evaluation": {"samples": 4, "benchmarks": list(benchmarks)}}
+    (resource,) = load(json.dumps({**JOB, "spec": spec})).resources
     assert isinstance(resource, DistillationJob)
     return resource
 

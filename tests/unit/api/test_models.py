@@ -4,22 +4,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from small_job import JOB
 
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime
 from kubedistill_api.stage import StageResult, StageSpec
-
-JOB: dict[str, Any] = {
-    "apiVersion": "kubedistill.io/v1alpha1",
-    "kind": "DistillationJob",
-    "metadata": {"name": "a-job"},
-    "spec": {
-        "questions": [{"uri": "questions.jsonl"}],
-        "teacher": {"model": {"uri": "hf://org/teacher"}},
-        "student": {"uri": "hf://org/student"},
-    },
-}
 
 
 def with_field(path: str, value: object) -> dict[str, Any]:
