@@ -15,7 +15,7 @@ from kubedistill_operator.kinds import PLURALS
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
-from kubedistill_operator.stateless import NoDifference, NoProgress
+from kubedistill_operator.stateless import NoDifference, NoMemories, NoProgress
 
 WATCHED = {
     **{kind: (GROUP, VERSION, plural) for kind, plural in PLURALS.items()},
@@ -27,6 +27,7 @@ WATCHED = {
 OURS = ("Job", "Pod", "ConfigMap")
 SERVER_TIMEOUT_S = CYCLE_S
 CONNECT_TIMEOUT_S = 30
+IDLE_S = 0.1
 
 
 def registry(app: App) -> kopf.OperatorRegistry:
@@ -61,6 +62,7 @@ async def watch(app: App, stop: asyncio.Event) -> None:
     tasks = await kopf.spawn_tasks(
         registry=registry(app),
         settings=operator_settings(settings, app.signs),
+        memories=NoMemories(),
         clusterwide=not namespaces,
         namespaces=namespaces,
         standalone=True,
@@ -83,6 +85,8 @@ def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
+    # The task of an object holds what it saw last for so long.
+    chosen.queueing.idle_timeout = IDLE_S
     chosen.persistence.diffbase_storage = NoDifference()
     chosen.persistence.progress_storage = NoProgress()
     chosen.watching.server_timeout = SERVER_TIMEOUT_S

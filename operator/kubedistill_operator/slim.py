@@ -1,6 +1,5 @@
 """What is kept of an object: what is looked at. All of it would fill the memory with a thousand jobs. Pure."""
 
-import sys
 from typing import Any
 
 from kubedistill_operator.names import (
@@ -17,7 +16,7 @@ from kubedistill_operator.names import (
 
 Object = dict[str, Any]
 
-METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
+METADATA = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
 LABELS = (
     INSTANCE_LABEL,
     PART_OF_LABEL,
@@ -35,15 +34,15 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def slim(kind: str, item: Object) -> Object:
-    """A copy with what is looked at: of Jobs, pods and ConfigMaps that is little, of others their spec and status."""
+    """What is looked at, without the version: of Jobs, pods and ConfigMaps that is little, of others their spec and
+    status."""
     if kind not in ("Job", "Pod", "ConfigMap"):
         own = _picked(item["metadata"], *METADATA, "generation", "annotations")
         own["annotations"] = {key: text for key, text in own.get("annotations", {}).items() if key != LAST_APPLIED}
-        kept: Object = _shared({"kind": kind, "metadata": own} | _picked(item, "apiVersion", "spec", "status"))
-        return kept
+        return {"kind": kind, "metadata": own} | _picked(item, "apiVersion", "spec", "status")
     metadata = _picked(item["metadata"], *METADATA)
-    metadata["labels"] = _shared(_picked(metadata.get("labels", {}), *LABELS))
-    kept = {"kind": kind, "metadata": metadata}
+    metadata["labels"] = _picked(metadata.get("labels", {}), *LABELS)
+    kept: Object = {"kind": kind, "metadata": metadata}
     status = item.get("status", {})
     match kind:
         case "Job":
@@ -69,12 +68,3 @@ def _conditions(status: Object, types: tuple[str, ...] = ()) -> Object:
 
 def _picked(item: Object, *keys: str) -> Object:
     return {key: item[key] for key in keys if key in item}
-
-
-def _shared(value: Any) -> Any:
-    """The same with one string for all that are equal: JSON gives every object its own."""
-    if isinstance(value, dict):
-        return {sys.intern(key): _shared(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_shared(one) for one in value]
-    return sys.intern(value) if isinstance(value, str) else value

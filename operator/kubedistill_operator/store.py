@@ -1,9 +1,14 @@
-"""What the watches have seen, slimmed, by resource. Newer versions win; nothing here is ever more than a hint."""
+"""What the watches have seen, slimmed, by resource. Newer versions win; nothing here is ever more than a hint.
 
+It is kept as JSON, which takes a fourth of the memory of dicts, and is read anew by whoever asks.
+"""
+
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
+from kubedistill_operator.cluster import encoded
 from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
 from kubedistill_operator.slim import slim
@@ -22,11 +27,24 @@ class Key(NamedTuple):
     name: str
 
 
+class Kept(NamedTuple):
+    """An object without its version."""
+
+    uid: str
+    version: int
+    text: bytes
+
+    def item(self) -> Object:
+        found: Object = json.loads(self.text)
+        found["metadata"]["resourceVersion"] = str(self.version)
+        return found
+
+
 class Store:
     """Objects by (kind, namespace, name), children also by the uid of their resource."""
 
     def __init__(self) -> None:
-        self._objects: dict[tuple[str, str, str], Object] = {}
+        self._objects: dict[tuple[str, str, str], Kept] = {}
         self._children: dict[str, set[tuple[str, str, str]]] = {}
         self._keys: dict[str, Key] = {}
         self._work: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
@@ -35,13 +53,15 @@ class Store:
         """Uids of what was deleted of late: a list that was made before must not bring it back."""
 
     def put(self, kind: str, item: Object) -> bool:
-        """Takes an object; False when this version or a newer one is known."""
+        """Takes an object; False when this version or a newer one is known, or it differs in nothing that is kept."""
         metadata = item["metadata"]
         place = (kind, metadata.get("namespace", ""), metadata["name"])
         known = self._objects.get(place)
-        if metadata["uid"] in self._gone or (known and version(known) >= version(item)):
+        if metadata["uid"] in self._gone or (known and known.version >= version(item)):
             return False
-        self._objects[place] = slim(kind, item)
+        kept = self._objects[place] = Kept(metadata["uid"], version(item), encoded(slim(kind, item)))
+        if known and known[::2] == kept[::2]:
+            return False
         uid = owner_uid(kind, item)
         if uid:
             self._children.setdefault(uid, set()).add(place)
@@ -59,13 +79,13 @@ class Store:
         if len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
         known = self._objects.get(place)
-        if known is None or known["metadata"]["uid"] != metadata["uid"]:
+        if known is None or known.uid != metadata["uid"]:
             return
         del self._objects[place]
-        if kind == "Job" and _work(known) in self._work:
-            self._work[_work(known)].discard(place)
-            if not self._work[_work(known)]:
-                del self._work[_work(known)]
+        if kind == "Job" and (work := _work(known.item())) in self._work:
+            self._work[work].discard(place)
+            if not self._work[work]:
+                del self._work[work]
         if uid := owner_uid(kind, item):
             own = self._children.get(uid, set())
             own.discard(place)
@@ -78,13 +98,15 @@ class Store:
         """Drops what is older than a complete list and not in it, by namespace and name. Returns how many objects that
         were, which the watches should have told."""
         mine = [p for p in self._objects if p[0] == kind and (namespace is None or p[1] == namespace)]
-        gone = [self._objects[p] for p in mine if p[1:] not in listed and version(self._objects[p]) <= listed_at]
+        kept = (self._objects[place] for place in mine if place[1:] not in listed)
+        gone = [one.item() for one in kept if one.version <= listed_at]
         for item in gone:
             self.drop(kind, item)
         return len(gone)
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        return self._objects.get((kind, namespace, name))
+        kept = self._objects.get((kind, namespace, name))
+        return kept.item() if kept else None
 
     def children(self, uid: str, kind: str) -> Iterator[Object]:
         """A resource's children of one kind. What bears its uid in another namespace is somebody else's: who may write
@@ -92,7 +114,7 @@ class Store:
         own = self._keys.get(uid)
         for place in self._children.get(uid, ()):
             if place[0] == kind and (own is None or place[1] == own.namespace):
-                yield self._objects[place]
+                yield self._objects[place].item()
 
     def pods_by_job(self, uid: str) -> dict[str, list[Object]]:
         """A resource's pods by the name of their Job."""
@@ -116,7 +138,7 @@ class Store:
     def doing(self, namespace: str, digest: str, but: str) -> Iterator[tuple[Object, list[Object]]]:
         """Living Jobs of other resources of the namespace that do the same work, with their pods."""
         for place in self._work.get((namespace, digest[:63]), ()):
-            item = self._objects[place]
+            item = self._objects[place].item()
             uid = item["metadata"]["labels"][UID_LABEL]
             if uid != but and not _ended(item):
                 yield item, self.pods_by_job(uid).get(item["metadata"]["name"], [])

@@ -132,20 +132,25 @@ class Seen:
 
 
 async def watch(cluster: Cluster, kind: str, query: dict[str, str], seen: Callable[[Object], None]) -> None:
-    """Tells of every object that is added or changed, until it is cancelled."""
-    _, version = await cluster.list_all(kind, NAMESPACE, **query)
+    """Tells of every object that is there, is added or changed, until it is cancelled. The API server ends the watch of
+    one who reads too slowly."""
     headers: dict[str, str] = {"Accept": "application/json"}
-    parameters = {"watch": "1", "resourceVersion": str(version), "timeoutSeconds": "3600", **query}
     await cluster._client.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
     url = f"{cluster.configuration.host}/{path(kind, NAMESPACE)}"
-    pool = cluster._client.rest_client._create_pool_manager()
     timeout = aiohttp.ClientTimeout(total=None)
-    async with pool, pool.get(url, params=parameters, headers=headers, timeout=timeout) as response:
-        buffer = b""
-        async for chunk in response.content.iter_any():
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in filter(None, lines):
-                seen(json.loads(line)["object"])
+    async with cluster._client.rest_client._create_pool_manager() as pool:
+        while True:
+            items, version = await cluster.list_all(kind, NAMESPACE, **query)
+            for item in items:
+                seen(item)
+            parameters = {"watch": "1", "resourceVersion": str(version), "timeoutSeconds": "3600", **query}
+            async with pool.get(url, params=parameters, headers=headers, timeout=timeout) as response:
+                buffer = b""
+                async for chunk in response.content.iter_any():
+                    *lines, buffer = (buffer + chunk).split(b"\n")
+                    events = [json.loads(line) for line in filter(None, lines)]
+                    for item in (event["object"] for event in events if event["type"] != "ERROR"):
+                        seen(item)
 
 
 @contextmanager
