@@ -26,7 +26,7 @@ TRIES = 6
 BACKOFF_S = 0.2
 LONGEST_WAIT_S = 30.0
 TIMEOUT_S = 30.0
-PAGE = 500
+PAGE = 100
 
 ESCAPES = {
     **{code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0xFEFF, 0xFFFE, 0xFFFF)},

@@ -11,6 +11,7 @@ import kopf
 
 from kubedistill_api.base import GROUP, VERSION
 from kubedistill_operator.app import App
+from kubedistill_operator.cluster import PAGE
 from kubedistill_operator.kinds import PLURALS
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import Settings
@@ -92,6 +93,7 @@ def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings
     chosen.watching.server_timeout = SERVER_TIMEOUT_S
     chosen.watching.client_timeout = SERVER_TIMEOUT_S + 10
     chosen.watching.connect_timeout = CONNECT_TIMEOUT_S
+    chosen.watching.chunk_size = PAGE
     chosen.watching.label_selectors[begins] = ""
     for kind in OURS:
         chosen.watching.label_selectors[WATCHED[kind]] = SELECTOR

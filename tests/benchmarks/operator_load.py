@@ -40,6 +40,7 @@ AT_ONCE = 64
 STAGES = 7
 LIMIT_S = 1500.0
 REST_S = 60.0
+RESTART_S = 30.0
 MIB = 2**20
 
 RUNTIME: Object = {
@@ -188,6 +189,13 @@ def writes(port: int) -> dict[str, float]:
     return {resource: n for resource, n in found.items() if resource != "leases"}
 
 
+def _memory(process: psutil.Process) -> Object:
+    """Of an operator that was started where everything is there already: at rest, and the most it ever had."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return {"rss_restarted_mib": round(process.memory_info().rss / MIB), "rss_restarted_peak_mib": peak // 1024}
+
+
 def cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
@@ -222,7 +230,13 @@ async def load(control_plane: ControlPlane, count: int) -> Object:
         raw = await raw_loop(cluster, count)
         port = _free_port("127.0.0.1")
         with operator(control_plane.kubeconfig, port) as process:
-            return {"raw_per_s": round(raw, 1)} | await _operator_load(cluster, process, port, count, raw)
+            result = {"raw_per_s": round(raw, 1)} | await _operator_load(cluster, process, port, count, raw)
+        print("== started again", file=sys.stderr, flush=True)
+        started = time.monotonic()
+        with operator(control_plane.kubeconfig, port) as process:
+            result["restart_s"] = round(time.monotonic() - started, 1)
+            await asyncio.sleep(RESTART_S)
+            return result | _memory(process) | {"writes_after_restart": sum(writes(port).values())}
     finally:
         await cluster.close()
 

@@ -1,7 +1,7 @@
 """Several vLLM engines behind one queue.
 
 A request goes to the engine with the most room when it is its turn, so no engine waits while another has a queue. An
-engine that dies is started again, and only what it had under way is asked for again.
+engine that dies is started again, and only what it had under way is asked for again, of another one that is ready.
 """
 
 import asyncio
@@ -105,13 +105,14 @@ class VllmPool:
 
     def submit(self, requests: Sequence[Request]) -> None:
         batches: dict[int, list[Request]] = {}
-        ready = [slot for slot in self._slots if slot.concurrency] or self._slots
+        ready = [slot for slot in self._slots if slot.concurrency] or self._alive
         for request in requests:
             slot = max(ready, key=lambda slot: slot.room)
             slot.in_flight[request.id] = request
             batches.setdefault(slot.number, []).append(request)
         for number, batch in batches.items():
-            self._slots[number].actor.submit.remote(batch)
+            if self._slots[number].concurrency:  # else it is given them when it is ready
+                self._slots[number].actor.submit.remote(batch)
 
     def abort(self, ids: Iterable[str]) -> None:
         wanted = set(ids)
@@ -153,19 +154,22 @@ class VllmPool:
             while True:
                 failure = await self._one_life(slot)
                 slot.concurrency = None
-                if failure.bad_input or slot.restarts >= MAX_RESTARTS:
-                    break
+                if failure.bad_input:
+                    raise BadInput(f"vLLM does not take the model or the engine's settings: {failure.message}")
+                if slot.restarts >= MAX_RESTARTS:
+                    raise TryAgain(f"the engine died {MAX_RESTARTS + 1} times, the last time of: {failure.message}")
                 slot.restarts += 1
                 self.stats.restarts += 1
                 log.warning("engine %d died and is started again: %s", slot.number, failure.message)
                 slot.actor = self._spawn()
+                if any(other.concurrency for other in self._slots):
+                    self._hand_over(slot)
+        except TryAgain as error:
+            self._give_up(slot, error)
         except ray.exceptions.RayError as error:
             self._tell(TryAgain(f"Ray failed: {_first_line(error)}"))
-            return
         except Exception as error:
             self._tell(error)
-            return
-        self._give_up(slot, failure)
 
     async def _one_life(self, slot: _Slot) -> Failure:
         """From loading the model to the engine's end, whose cause is returned."""
@@ -193,7 +197,8 @@ class VllmPool:
                     return polled
                 self._take(slot, polled)
         except TimeoutError as error:
-            raise TryAgain(f"Ray found no place for an engine of {self._gpus} GPUs in {SCHEDULE_S:.0f} s") from error
+            size = f" of {self._gpus} GPUs" if self._gpus else ""
+            raise TryAgain(f"Ray found no place for an engine{size} in {SCHEDULE_S:.0f} s") from error
         except ray.exceptions.RayActorError as error:
             ray.kill(actor)  # it may only be out of reach, and would hold on to its GPUs
             return Failure(f"its process ended ({_first_line(error)})", bad_input=False)
@@ -221,17 +226,21 @@ class VllmPool:
             self.stats.answered.add(slot.number)
             self._events.put_nowait(completions)
 
-    def _give_up(self, slot: _Slot, failure: Failure) -> None:
-        others = [other for other in self._slots if other is not slot and other in self._alive]
+    def _give_up(self, slot: _Slot, error: TryAgain) -> None:
+        """The others do its work, where there are any left."""
+        import ray
+
         slot.restarts = MAX_RESTARTS + 1
-        if failure.bad_input:
-            self._tell(BadInput(f"vLLM does not take the model or the engine's settings: {failure.message}"))
-        elif not others:
-            self._tell(TryAgain(f"the engine died {MAX_RESTARTS + 1} times, the last time of: {failure.message}"))
+        ray.kill(slot.actor)
+        if self._alive:
+            log.warning("engine %d is given up: %s", slot.number, error)
+            self._hand_over(slot)
         else:
-            log.warning("engine %d is given up: %s", slot.number, failure.message)
-            moved, slot.in_flight = list(slot.in_flight.values()), {}
-            self.submit(moved)
+            self._tell(error)
+
+    def _hand_over(self, slot: _Slot) -> None:
+        moved, slot.in_flight = list(slot.in_flight.values()), {}
+        self.submit(moved)
 
     @property
     def _alive(self) -> list[_Slot]:

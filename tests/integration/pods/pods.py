@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from kubedistill_api.runtime import RoleSpec
 from kubedistill_api.stage import StageParams, StageResult, StageSpec
 from kubedistill_runtime.stages import supervise
@@ -33,6 +35,13 @@ class PlayedPod:
     @property
     def message(self) -> str:
         return (self.folder / "termination-log").read_text()
+
+    def lose(self) -> None:
+        """All of it ends at once, as when its node goes away."""
+        whole = psutil.Process(self.process.pid)
+        for one in [*whole.children(recursive=True), whole]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
     def wait(self, timeout: float = TIMEOUT_S) -> int:
         return self.process.wait(timeout)

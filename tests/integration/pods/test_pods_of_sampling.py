@@ -12,7 +12,7 @@ from pods import GRACE_S, run_pods, stage_spec, started_pods
 from sampling_stages import prepare, rows
 
 from kubedistill_api.data import EngineSpec, ModelSource, TeacherSampling
-from kubedistill_api.stage import SampleParams, StageSpec
+from kubedistill_api.stage import SampleParams, StageResult, StageSpec
 from kubedistill_api.verification import VerificationSpec
 
 pytestmark = pytest.mark.engine
@@ -94,3 +94,16 @@ def test_two_pods_that_were_stopped_and_came_again_draw_what_one_draws(
     whole = [".owner", "progress.json", "result.json", "sources.json", "spec.json", "traces.parquet"]
     assert left == whole, "no token stays"
     assert all(path.stat().st_mode & stat.S_IRGRP for path in Path(stopped.output_uri).rglob("*"))
+
+
+def test_what_a_lost_pod_had_under_way_is_drawn_by_the_other(reference: list[dict[str, Any]], folder: Path) -> None:
+    spec = sample(folder, "alone", 2)
+    with started_pods(folder / "alone-pods", spec, program=EVERY_ENGINE) as pods:
+        while recorded(spec) < 50:
+            assert pods[0].process.poll() is None, pods[0].log[-4000:]
+            time.sleep(0.05)
+        pods[1].lose()
+        assert pods[0].wait() == 0, pods[0].log[-4000:]
+    assert drawn(spec) == reference
+    result = StageResult.model_validate_json((Path(spec.output_uri) / "result.json").read_bytes())
+    assert result.metrics["engine_restarts"] == 1, "it drew when it was lost"
