@@ -1,6 +1,6 @@
 """What the watches have seen, slimmed, by resource. Newer versions win; nothing here is ever more than a hint.
 
-It is kept as JSON, which takes a fourth of the memory of dicts, and is read anew by whoever asks.
+It is kept as JSON, of which a job with its children takes 24 KiB instead of 62 as dicts, and read anew by whoever asks.
 """
 
 import json
@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
-from kubedistill_operator.cluster import encoded
 from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import DIGEST_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
 from kubedistill_operator.slim import slim
@@ -28,7 +27,7 @@ class Key(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """An object without its version."""
+    """An object, its text without its version."""
 
     uid: str
     version: int
@@ -59,8 +58,9 @@ class Store:
         known = self._objects.get(place)
         if metadata["uid"] in self._gone or (known and known.version >= version(item)):
             return False
-        kept = self._objects[place] = Kept(metadata["uid"], version(item), encoded(slim(kind, item)))
-        if known and known[::2] == kept[::2]:
+        text = json.dumps(slim(kind, item), separators=(",", ":")).encode()
+        kept = self._objects[place] = Kept(metadata["uid"], version(item), text)
+        if known and (known.uid, known.text) == (kept.uid, kept.text):
             return False
         uid = owner_uid(kind, item)
         if uid:
