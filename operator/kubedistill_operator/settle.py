@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from kubedistill_api.conditions import holds
 from kubedistill_api.graph import RUN_FIELDS, Graph, Resource, plan
@@ -56,6 +57,8 @@ class Settler:
         self._cluster = cluster
         self._store = store
         self._known: dict[str, Settled] = {}
+        self._runtimes: WeakValueDictionary[str, RuntimeSpec] = WeakValueDictionary()
+        """By their digests, so that resources share what is equal."""
 
     def forget(self, uid: str) -> None:
         self._known.pop(uid, None)
@@ -120,7 +123,7 @@ class Settler:
         content = json.dumps(runtime.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)
         digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
         return Settled(
-            runtime,
+            self._runtimes.setdefault(digest, runtime),
             RuntimeStatus(kind=kind, name=name, digest=digest),
             teacher,
             plan(resource, teacher=teacher),
