@@ -43,7 +43,7 @@ class NoProgress(kopf.ProgressStorage):
 
 
 class NoMemories(ResourceMemories):
-    """Every object is always new. A thousand jobs with their children are 22,000 objects of 0.9 KiB here."""
+    """Every object is always new. A thousand jobs with their children are 16,000 objects of 0.9 KiB here."""
 
     async def recall(self, *args: Any, **options: Any) -> ResourceMemory:
         return await super().recall(*args, **options | {"ephemeral": True})
