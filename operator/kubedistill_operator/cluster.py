@@ -193,8 +193,7 @@ class Cluster:
 
 def _client() -> ApiClient:
     """With the proxy that the configuration names and no other, as kopf does. The client's own way asks the environment
-    and ~/.netrc at every request, in threads, which took a quarter of the operator's CPU time under load; and what a
-    .netrc says would stand against the token."""
+    and ~/.netrc at every request, each in a thread; and what a .netrc says would stand against the token."""
     client = ApiClient()
     client.configuration.client_session_kwargs = {"trust_env": False, "proxy": client.configuration.proxy}
     return client

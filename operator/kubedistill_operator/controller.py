@@ -191,7 +191,7 @@ class Controller:
         self._store.put(item["kind"], written)
         # The watch tells nothing new of it.
         self.changed((item["kind"], metadata["namespace"], metadata["name"]))
-        return self._store.get(item["kind"], metadata["namespace"], metadata["name"]) or item
+        return written
 
     async def _act(
         self, action: Action, resource: Resource, settled: Settled | None, item: dict[str, Any], key: Key

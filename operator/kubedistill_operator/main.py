@@ -29,6 +29,7 @@ OURS = ("Job", "Pod", "ConfigMap")
 SERVER_TIMEOUT_S = CYCLE_S
 CONNECT_TIMEOUT_S = 30
 IDLE_S = 0.1
+"""The task of an object holds what it saw last for so long."""
 
 
 def registry(app: App) -> kopf.OperatorRegistry:
@@ -86,7 +87,6 @@ def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
-    # The task of an object holds what it saw last for so long.
     chosen.queueing.idle_timeout = IDLE_S
     chosen.persistence.diffbase_storage = NoDifference()
     chosen.persistence.progress_storage = NoProgress()

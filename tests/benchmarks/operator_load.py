@@ -156,9 +156,9 @@ async def watch(cluster: Cluster, kind: str, query: dict[str, str], seen: Callab
                 buffer = b""
                 async for chunk in response.content.iter_any():
                     *lines, buffer = (buffer + chunk).split(b"\n")
-                    events = [json.loads(line) for line in filter(None, lines)]
-                    for item in (event["object"] for event in events if event["type"] != "ERROR"):
-                        seen(item)
+                    for event in map(json.loads, filter(None, lines)):
+                        if event["type"] != "ERROR":
+                            seen(event["object"])
 
 
 @contextmanager
