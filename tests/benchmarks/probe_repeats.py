@@ -1,18 +1,19 @@
 """How often does a probe name the right teacher? Real probes on the embedded models, each with seeds of its own.
 
-    python -m tests.benchmarks.probe_repeats --runs 20 --root probes
+    python -m tests.benchmarks.probe_repeats --runs 20 --at-once 2 --root probes
 
 A run draws the questions of its first round, the traces, the order of training and the answers anew. The right teacher
 is known: `careless` makes the best student, by 24 points where all are compared in full. Prints a line a run, and then
 how many were right, wrong and undecided, what error rate that rules out, and the tokens against those of all candidates
-in full (`rounds: 1`, the first `--full` runs). Runs that are there in `--root` are not run again.
+in full (`rounds: 1`, the first `--full` runs). Runs that are there in `--root` are not run again. Engines start on one
+core, so that on two cores two runs at once are nearly twice as fast.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from math import comb
 from pathlib import Path
 from statistics import mean
@@ -70,11 +71,14 @@ def told(name: str, status: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def runs(seeds: range, rounds: int, root: Path) -> Iterator[dict[str, Any]]:
-    for seed in seeds:
-        one = told(f"{seed}-{rounds}", run(seed, rounds, root))
-        print(json.dumps(one), file=sys.stderr, flush=True)
-        yield one
+def runs(count: int, rounds: int, root: Path, at_once: int) -> list[dict[str, Any]]:
+    def one(seed: int) -> dict[str, Any]:
+        ended = told(f"{seed}-{rounds}", run(seed, rounds, root))
+        print(json.dumps(ended), file=sys.stderr, flush=True)
+        return ended
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, range(1, count + 1)))
 
 
 def summary(probes: list[dict[str, Any]], full: list[dict[str, Any]]) -> dict[str, Any]:
@@ -100,10 +104,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.probe_repeats", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--full", type=int, default=2, help="runs of all candidates in full")
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     parser.add_argument("--root", type=Path, default=Path("build/probes"))
     chosen = parser.parse_args()
-    full = list(runs(range(1, chosen.full + 1), 1, chosen.root))
-    probes = list(runs(range(1, chosen.runs + 1), 2, chosen.root))
+    full = runs(chosen.full, 1, chosen.root, chosen.at_once)
+    probes = runs(chosen.runs, 2, chosen.root, chosen.at_once)
     print(json.dumps(summary(probes, full), indent=1))
 
 
