@@ -12,13 +12,14 @@ export PYTHONPATH :=
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
+# Compiled, as every engine imports thousands of modules in a process of its own, and in a pod cannot keep what it compiled.
 .venv/.ready: requirements/dev.txt pyproject.toml
-	@echo "== setting up .venv (once; about 6 GB)"
+	@echo "== setting up .venv (once; about 7 GB)"
 	@started=$$(date +%s); \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 ..."; exit 1; }; \
 	{ test -x $(BIN)/python || $(PYTHON) -m venv .venv; } && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/dev.txt && \
+	$(BIN)/uv pip install --quiet --no-deps --compile-bytecode --python $(BIN)/python -r requirements/dev.txt && \
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable . && \
 	touch $@ && \
 	echo "== set-up took $$(( $$(date +%s) - started )) s"

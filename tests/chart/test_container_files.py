@@ -40,6 +40,12 @@ def test_the_user_is_the_one_that_pods_run_as(file: Path) -> None:
     assert values["podSecurityContext"]["runAsUser"] == USER
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
+def test_what_cannot_keep_bytecode_has_it(file: Path) -> None:
+    assert any("PYTHONDONTWRITEBYTECODE=1" in line for line in lines(file, "ENV"))
+    assert "-m compileall" in file.read_text()
+
+
 def imported(package: Path) -> set[str]:
     """Top-level names of everything that a package imports."""
     found: set[str] = set()
