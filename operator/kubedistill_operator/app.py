@@ -44,12 +44,13 @@ class App:
             cluster, self.store, self.queue, self._recorder, self._poller, self.metrics, policy=policy
         )
         self._lease = Lease(cluster, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
-        self.signs = Signs((*RUNTIMES, *RESOURCES, *CHILDREN, "Lease"))
+        watches = dict.fromkeys((*RUNTIMES, *RESOURCES, *CHILDREN, "Lease"), len(settings.watched_namespaces) or 1)
+        self.signs = Signs(watches | {"ClusterDistillationRuntime": 1})
         self._acts = False
 
     def observed(self, kind: str, type_: str | None, item: dict[str, Any]) -> None:
         """A watch tells of an object: `type_` is DELETED, or anything else for one that is there."""
-        self.signs.heard(kind)
+        self.signs.heard()
         if kind == "Lease":
             return
         metadata = item["metadata"]
@@ -173,7 +174,7 @@ class App:
         if newest > self.settings.silence_seconds:
             return web.Response(status=500, text=f"the watches have told nothing for {newest:.0f} s\n")
         if silent := self.signs.silent(CYCLE_S + self.settings.silence_seconds):
-            told = ", ".join(f"{kind} for {seconds:.0f} s" for kind, seconds in sorted(silent.items()))
+            told = ", ".join(f"{watch} for {seconds:.0f} s" for watch, seconds in sorted(silent.items()))
             return web.Response(status=500, text=f"watches give no sign of life: {told}\n")
         return web.Response(text=f"the watches told something {newest:.1f} s ago\n")
 

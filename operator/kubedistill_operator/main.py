@@ -59,14 +59,12 @@ class _Everything(frozenset[Any]):
 async def watch(app: App, stop: asyncio.Event) -> None:
     """Watches until `stop` is set, or a signal asks the process to end."""
     settings = app.settings
-    # The Lease is watched as well, where the operator serves a few namespaces only.
-    namespaces = [*settings.namespaces, settings.lease_namespace] if settings.namespaces else []
     tasks = await kopf.spawn_tasks(
         registry=registry(app),
         settings=operator_settings(settings, app.signs),
         memories=NoMemories(),
-        clusterwide=not namespaces,
-        namespaces=namespaces,
+        clusterwide=not settings.watched_namespaces,
+        namespaces=settings.watched_namespaces,
         standalone=True,
         stop_flag=stop,
     )
@@ -79,9 +77,12 @@ def operator_settings(settings: Settings, signs: Signs) -> kopf.OperatorSettings
 
     def begins(resource: kopf.Resource) -> bool:
         """Selects nothing: kopf asks for the selectors of a resource whenever it begins a watch. One that fails for
-        long ends the operator, and one that hangs is cut off by kopf for want of bookmarks."""
-        if kind := kinds.get((resource.group, resource.version, resource.plural)):
-            signs.heard(kind)
+        long ends the operator, and one that hangs is cut off by kopf for want of bookmarks.
+
+        Each watch is a task of its own, which kopf names by resource and namespace."""
+        task = asyncio.current_task()
+        if task and (kind := kinds.get((resource.group, resource.version, resource.plural))):
+            signs.began(kind, task.get_name())
         return False
 
     chosen = kopf.OperatorSettings()

@@ -46,6 +46,11 @@ class Settings:
     identity: str = ""
     """Holder of the Lease; by default the pod's name, outside a pod the host's name and a random end."""
 
+    @property
+    def watched_namespaces(self) -> frozenset[str]:
+        """The served ones and the Lease's; none: all of them."""
+        return frozenset({*self.namespaces, self.lease_namespace} if self.namespaces else ())
+
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
     """Settings from the command line, where that is silent from KUBEDISTILL_*, else the defaults."""

@@ -126,9 +126,9 @@ async def test_watches_that_end_again_and_again_cost_nothing(case: Case, monkeyp
 
     monkeypatch.setattr(main, "SERVER_TIMEOUT_S", 1)
     await case.create(runtime(), job())
-    async with case.operator(app=Noted):
+    async with case.operator(app=Noted, namespaces=(case.namespace, "default")):
         done = await case.finished()
-        # Each begins anew, also where nothing changes.
+        # Each begins anew in each namespace, also where nothing changes.
         while quiet := made[0].signs.silent(made[0].signs.newest() + SOON_S):
             assert max(quiet.values()) < LATE_S, quiet
             await asyncio.sleep(0.1)

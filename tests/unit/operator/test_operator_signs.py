@@ -12,21 +12,34 @@ from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
 
 
-def test_each_kind_has_a_clock_of_its_own() -> None:
+def test_each_watch_has_a_clock_of_its_own() -> None:
     now = 0.0
-    signs = Signs(("Job", "Pod"), lambda: now)
+    signs = Signs({"Job": 1, "Pod": 2}, lambda: now)
+    signs.began("Job", "jobs")
+    signs.began("Pod", "pods@a")
+    signs.began("Pod", "pods@b")
     now = 50
-    signs.heard("Pod")
+    signs.began("Pod", "pods@a")
     now = 60
-    assert signs.newest() == 10
-    assert signs.silent(20) == {"Job": 60}
-    signs.heard("Job")
-    assert signs.silent(20) == {}
+    signs.heard()
+    assert signs.newest() == 0
+    assert signs.silent(20) == {"jobs": 60, "pods@b": 60}
+    signs.began("Pod", "pods@b")
+    assert signs.silent(20) == {"jobs": 60}
 
 
-def test_a_watch_that_begins_is_a_sign_of_its_kind_and_selects_nothing() -> None:
+def test_one_that_never_began_is_silent_by_its_kind() -> None:
     now = 0.0
-    signs = Signs(WATCHED, lambda: now)
+    signs = Signs({"Job": 1, "Pod": 2}, lambda: now)
+    now = 50
+    signs.began("Job", "jobs")
+    signs.began("Pod", "pods@a")
+    assert signs.silent(20) == {"Pod": 50}
+
+
+async def test_a_watch_that_begins_is_a_sign_of_its_kind_and_selects_nothing() -> None:
+    now = 0.0
+    signs = Signs(dict.fromkeys(WATCHED, 1), lambda: now)
     chosen = operator_settings(Settings(), signs)
     now = 100
     for kind, (group, version, plural) in WATCHED.items():
@@ -41,17 +54,27 @@ def test_the_app_knows_every_watch() -> None:
     assert signs.silent(-1).keys() == WATCHED.keys()
 
 
+def test_where_some_namespaces_are_served_each_has_its_watches_and_so_has_the_leases() -> None:
+    signs = App(Idle(), Settings(namespaces=("a", "b"), lease_namespace="b")).signs
+    for kind in WATCHED:
+        signs.began(kind, f"{kind}@a")
+    assert WATCHED.keys() & signs.silent(-1).keys() == WATCHED.keys() - {"ClusterDistillationRuntime"}
+    for kind in WATCHED:
+        signs.began(kind, f"{kind}@b")
+    assert not WATCHED.keys() & signs.silent(-1).keys()
+
+
 async def test_the_probe_names_the_watch_that_is_silent() -> None:
     app = App(Idle("another"), Settings(port=0, identity="one"))
     now = 0.0
-    app.signs = Signs(WATCHED, lambda: now)
+    app.signs = Signs(dict.fromkeys(WATCHED, 1), lambda: now)
     running = asyncio.create_task(app.run())
     while not app.port:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     for moment in range(0, 2 * CYCLE_S, 10):
         now = moment
         for kind in WATCHED.keys() - {"Pod"}:
-            app.signs.heard(kind)
+            app.signs.began(kind, kind)
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{app.port}/healthz") as answer,

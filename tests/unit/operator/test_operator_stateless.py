@@ -8,7 +8,7 @@ from kubedistill_operator.signs import Signs
 
 
 def test_an_object_is_the_same_to_kopf_whatever_is_in_it():
-    chosen = operator_settings(Settings(), Signs(WATCHED)).persistence
+    chosen = operator_settings(Settings(), Signs(dict.fromkeys(WATCHED, 1))).persistence
     patch = kopf.Patch({})
     for number in range(2):
         body = kopf.Body({"metadata": {"name": "a", "labels": {"n": str(number)}}, "spec": {"n": number}})
