@@ -4,8 +4,9 @@
 
 A run draws the questions of its first round, the traces, the order of training and the answers anew. The right teacher
 is known: `careless` makes the best student, by 24 points where all are compared in full. Prints a line a run, and then
-how many were right, wrong and undecided, what error rate that rules out, and the tokens against those of all candidates
-in full (`rounds: 1`, the first `--full` runs). Runs that are there in `--root` are not run again. Engines start on one
+how many were right, wrong and undecided, what error rate that rules out, how far the leads vary from run to run against
+the intervals that a run gives them, and the tokens against those of all candidates in full (`rounds: 1`, the first
+`--full` runs). Runs that are there in `--root` are not run again. Engines start on one
 core, so that on two cores two runs at once are nearly twice as fast.
 """
 
@@ -16,7 +17,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from math import comb
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import yaml
@@ -67,6 +68,7 @@ def told(name: str, status: dict[str, Any]) -> dict[str, Any]:
         "winner": status.get("winner"),
         "round": status["outcome"]["round"],
         "reason": status["outcome"]["reason"],
+        "leads": {one["candidate"]: (one["behind"], *one["behindCi"]) for one in status["standings"][1:]},
         **{tokens: status["usage"][tokens] for tokens in TOKENS},
     }
 
@@ -81,18 +83,33 @@ def runs(count: int, rounds: int, root: Path, at_once: int) -> list[dict[str, An
         return list(pool.map(one, range(1, count + 1)))
 
 
+def spread(leads: list[tuple[float, float, float]]) -> dict[str, float]:
+    """Of one lead, with its interval, in each run. Traces, training and answers differ between runs, of which a run's
+    interval knows the answers; of the questions it asks for others too, which are the same in all runs."""
+    middle = mean(lead for lead, _, _ in leads)
+    return {
+        "mean": round(middle, 3),
+        "sd": round(stdev(lead for lead, _, _ in leads), 3),
+        "half_width": round(mean(high - low for _, low, high in leads) / 2, 3),
+        "intervals_with_the_mean": round(mean(low <= middle <= high for _, low, high in leads), 3),
+    }
+
+
 def summary(probes: list[dict[str, Any]], full: list[dict[str, Any]]) -> dict[str, Any]:
     """Counts, and means of tokens; an error is a clear outcome with another leader than the right one."""
     clear = [one for one in probes if one["outcome"] == "clear"]
-    errors = sum(one["winner"] != RIGHT for one in clear)
+    right = [one for one in clear if one["winner"] == RIGHT]
+    errors = len(clear) - len(right)
     figures: dict[str, Any] = {
         "runs": len(probes),
-        "right": len(clear) - errors,
+        "right": len(right),
         "wrong": errors,
         "ties": len(probes) - len(clear),
         "in_the_first_round": sum(one["round"] == 1 for one in clear),
         "error_rate_below": round(ruled_out(errors, len(probes)), 3),
     }
+    if len(right) > 1:
+        figures["leads"] = {name: spread([one["leads"][name] for one in right]) for name in right[0]["leads"]}
     for tokens in TOKENS if full else ():
         figures[tokens] = round(mean(one[tokens] for one in probes))
         figures[f"{tokens}_in_full"] = round(mean(one[tokens] for one in full))
