@@ -20,7 +20,7 @@ from kubedistill_api.data import (
     SamplingSpec,
 )
 from kubedistill_api.job import DistillationJob, Recipe
-from kubedistill_api.probe import Candidate, TeacherProbe, TeacherProbeSpec
+from kubedistill_api.probe import Candidate, ProcedureSpec, TeacherProbe, TeacherProbeSpec
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import (
     ROLES,
@@ -250,30 +250,31 @@ def _plan_probe(builder: _Builder, probe: TeacherProbe) -> None:
     prepare = _prepare(builder, spec)
     baseline = _baseline(builder, prepare, spec)
     before: dict[str, str] = {}
-    """The last round's sample stage of each candidate."""
+    """The last round's sample stage of each candidate, or of each of its draws."""
     decided: dict[str, str] = {}
     """The last round's decide stage, as a need."""
     for number in range(1, procedure.rounds + 1):
         suffix = f"-r{number}" if procedure.rounds > 1 else ""
-        subset = _subset(probe, number)
         students: dict[str, list[str]] = {}
         for candidate in spec.candidates:
             guard = Guard(decide=next(iter(decided)), candidate=candidate.name) if decided else None
-            drawn = {ALREADY_DRAWN: before[candidate.name]} if before.get(candidate.name) else {}
-            params = SampleParams(
-                model=_weights(candidate.model),
-                endpoint=candidate.endpoint,
-                engine=candidate.engine,
-                sampling=spec.sampling,
-                verification=spec.curation.verification,
-                subset=subset,
-            )
-            name = f"-{candidate.name}{suffix}"
-            sample = builder.add(f"sample{name}", params, guard, prepare=prepare, **drawn)
-            before[candidate.name] = sample
-            students[candidate.name] = _student(
-                builder, spec, name, prepare, sample, baseline, seeds=procedure.seeds, subset=subset, guard=guard
-            )
+            for end, draw_seed, seeds in _draws_of(spec):
+                subset = _subset(procedure, number, draw_seed)
+                drawn = {ALREADY_DRAWN: before[candidate.name + end]} if before.get(candidate.name + end) else {}
+                params = SampleParams(
+                    model=_weights(candidate.model),
+                    endpoint=candidate.endpoint,
+                    engine=candidate.engine,
+                    sampling=spec.sampling.model_copy(update={"seed": draw_seed}),
+                    verification=spec.curation.verification,
+                    subset=subset,
+                )
+                name = f"-{candidate.name}{suffix}{end}"
+                sample = builder.add(f"sample{name}", params, guard, prepare=prepare, **drawn)
+                before[candidate.name + end] = sample
+                students.setdefault(candidate.name, []).extend(
+                    _student(builder, spec, name, prepare, sample, baseline, seeds=seeds, subset=subset, guard=guard)
+                )
         compared = DecideParams(
             students=students,
             round=number,
@@ -384,12 +385,21 @@ def _scored(
     return found
 
 
-def _subset(probe: TeacherProbe, number: int) -> QuestionSubset | None:
+def _draws_of(spec: TeacherProbeSpec) -> list[tuple[str, int, list[int]]]:
+    """Each draw of a candidate's traces: the end of its stages' names, its seed, and the seeds of the trainings on it.
+
+    The first one is what a job with this sampling draws, and can take over.
+    """
+    if not spec.procedure.redraw:
+        return [("", spec.sampling.seed, spec.procedure.seeds)]
+    return [(f"-s{n + 1}", spec.sampling.seed + n, [seed]) for n, seed in enumerate(spec.procedure.seeds)]
+
+
+def _subset(procedure: ProcedureSpec, number: int, seed: int) -> QuestionSubset | None:
     """The questions of a round; None in the last, which has all."""
-    procedure = probe.spec.procedure
     if number == procedure.rounds:
         return None
-    return QuestionSubset(share=procedure.growth ** float(number - procedure.rounds), seed=probe.spec.sampling.seed)
+    return QuestionSubset(share=procedure.growth ** float(number - procedure.rounds), seed=seed)
 
 
 def _prepare(builder: _Builder, spec: Recipe | TeacherProbeSpec) -> str:

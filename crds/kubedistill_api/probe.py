@@ -62,6 +62,10 @@ class ProcedureSpec(Model):
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(max_length=16)] = []
     """Seeds of the training: a student is trained with each, and their spread widens the intervals. Default: one
     student with `training.seed`, so that the intervals speak of questions and samples only."""
+    redraw: bool = False
+    """With each of `seeds`, traces are drawn anew too, and in a round before the last questions. Then the intervals
+    speak of the teachers; otherwise of the one corpus that each of them drew. Every seed costs a sampling, and fewer
+    than five say little. Default false."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -70,7 +74,16 @@ class ProcedureSpec(Model):
             raise ValueError(f"seeds must differ (twice: {', '.join(map(str, twice))})")
         return self
 
-    rules: ClassVar = (Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),)
+    @model_validator(mode="after")
+    def _something_to_redraw(self) -> Self:
+        if self.redraw and len(self.seeds) < 2:
+            raise ValueError(f"redraw needs two seeds or more (got {len(self.seeds)}): it draws anew for each of them")
+        return self
+
+    rules: ClassVar = (
+        Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
+        Rule("!self.redraw || self.seeds.size() > 1", "redraw needs two seeds or more"),
+    )
 
 
 MAX_STUDENTS = 96

@@ -217,6 +217,8 @@ def _rules() -> Iterator[Case]:
         yield Case(f"{job}: {what}", _with(job, path, value))
     for what, path, value in (
         ("one candidate", ("candidates",), BASES[probe]["candidates"][:1]),
+        ("a draw for each seed", ("procedure",), {"seeds": [1, 2], "redraw": True}),
+        ("a draw for each of one seed", ("procedure",), {"seeds": [1], "redraw": True}),
         ("candidates of the same name", ("candidates", 1, "name"), "a"),
         ("a candidate with two sources", ("candidates", 0, "endpoint"), endpoint),
         ("a candidate without a source", ("candidates", 0), {"name": "a"}),

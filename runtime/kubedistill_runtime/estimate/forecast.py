@@ -330,8 +330,9 @@ class _Forecaster:
 def _candidate(resource: Resource, stage: str) -> str:
     """Field of the candidate that a probe's sample stage belongs to."""
     assert isinstance(resource, TeacherProbe)
-    rounds = resource.spec.procedure.rounds
-    ends = [f"-r{number}" for number in range(1, rounds + 1)] if rounds > 1 else [""]
+    rounds, seeds = resource.spec.procedure.rounds, len(resource.spec.procedure.seeds)
+    draws = [f"-s{number}" for number in range(1, seeds + 1)] if resource.spec.procedure.redraw else [""]
+    ends = [f"-r{number}{draw}" for number in range(1, rounds + 1) for draw in draws] if rounds > 1 else draws
     names = [{f"sample-{candidate.name}{end}" for end in ends} for candidate in resource.spec.candidates]
     return f"spec.candidates[{next(at for at, stages in enumerate(names) if stage in stages)}]"
 

@@ -98,7 +98,8 @@ def _track_names(context: StageContext, spec: dict[str, Any]) -> list[str]:
 
 
 def _role(context: StageContext, kind: str, track: str, spec: dict[str, Any]) -> str:
-    """The stage of a track: a candidate's last round, and of several trainings the first. Empty where there is none."""
+    """The stage of a track: a candidate's last round, and of several draws or trainings the first. Empty where there is
+    none."""
     if not track:
         return kind
     procedure = spec.get("procedure") or {}
@@ -208,7 +209,7 @@ def _covariates(context: StageContext, report: Report, spec: dict[str, Any]) -> 
 
 
 def _seeds(train: str, spec: dict[str, Any]) -> list[str]:
-    """The trainings on one corpus, given the first."""
+    """The trainings of a candidate, given the first."""
     seeds = (spec.get("procedure") or {}).get("seeds") or []
     if len(seeds) < 2 or not train:
         return [train]

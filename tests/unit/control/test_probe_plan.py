@@ -94,6 +94,27 @@ def test_every_seed_is_a_training_on_the_same_corpus() -> None:
     assert graph["decide"].params.students["a"] == ["evaluate-a-s1", "evaluate-a-s2"]
 
 
+def test_with_redraw_every_seed_has_questions_and_traces_of_its_own() -> None:
+    seeded = {"rounds": 2, "seeds": [3, 4]}
+    graph = plan(probe(procedure=seeded | {"redraw": True}))
+    for number, draw_seed in ((1, 0), (2, 1)):
+        early, late = graph[f"sample-a-r1-s{number}"], graph[f"sample-a-r2-s{number}"]
+        assert early.params.sampling.seed == early.params.subset.seed == late.params.sampling.seed == draw_seed
+        assert late.params.subset is None
+        assert late.needs[ALREADY_DRAWN] == early.name
+        assert graph[f"curate-a-r2-s{number}"].needs["sample"] == late.name
+        assert graph[f"train-a-r2-s{number}"].needs["curate"] == f"curate-a-r2-s{number}"
+        assert graph[f"train-a-r2-s{number}"].params.training.seed == seeded["seeds"][number - 1]
+    assert graph["decide-r2"].params.students["a"] == ["evaluate-a-r2-s1", "evaluate-a-r2-s2"]
+    # What a job takes over from the winner is the first draw.
+    assert graph["sample-a-r2-s1"].digest == plan(probe(procedure=seeded))["sample-a-r2"].digest
+
+
+def test_redraw_without_seeds_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"redraw needs two seeds or more \(got 1\)"):
+        probe(procedure={"seeds": [1], "redraw": True})
+
+
 def test_too_many_students_and_equal_seeds_are_refused_with_what_to_do() -> None:
     with pytest.raises(ValidationError, match="are 99 students, 96 at most; use fewer rounds"):
         probe(procedure={"rounds": 3, "seeds": list(range(11))})

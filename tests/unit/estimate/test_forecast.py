@@ -91,6 +91,17 @@ def test_each_candidate_of_a_probe_is_looked_at() -> None:
     assert fields == [f"spec.candidates[{number}]" for number in range(3)]
 
 
+def test_each_draw_of_a_candidate_is_priced() -> None:
+    text = (EXAMPLES / "probe.yaml").read_text()
+    assert "    rounds: 2\n" in text
+    drawn_anew = forecast_of(text.replace("    rounds: 2\n", "    rounds: 2\n    seeds: [0, 1]\n    redraw: true\n"))
+    once = {stage.name: stage for stage in forecast_of(text).stages}
+    for stage in drawn_anew.stages:
+        if stage.name.startswith("sample-"):
+            assert stage.tokens == once[stage.name[: -len("-s1")]].tokens
+    assert len({fit.field for fit in drawn_anew.fits if fit.role == "sampler"}) == 3
+
+
 def test_a_round_is_priced_by_its_part_and_without_what_was_drawn_before() -> None:
     stages = {stage.name: stage for stage in forecast_of(EXAMPLES / "probe.yaml").stages}
     first, second = stages["sample-careless-r1"], stages["sample-careless-r2"]

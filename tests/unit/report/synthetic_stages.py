@@ -192,7 +192,7 @@ class _Builder:
         rows = []
         for row, rate in enumerate(self.rates):
             question = self._question(row)["question_id"]
-            chance = MODELS[name] + 0.2 * (rate - 0.5)
+            chance = MODELS[name.partition("-s")[0]] + 0.2 * (rate - 0.5)
             for index in range(node.params.sampling.samples):
                 limit = int(self.shape.length * 6)
                 tokens = min(limit, int(self.shape.length * math.exp(rng.normal(0.3 - 0.6 * rate, 0.55))))

@@ -47,8 +47,9 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
     assert text.count("<figcaption>Tokens by entropy: ") == 2
 
 
-def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_shifts(finished_probe):
-    context = finished_probe(SMALL, seeds=[0, 1])
+@pytest.mark.parametrize("redraw", [False, True])
+def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_shifts(finished_probe, redraw):
+    context = finished_probe(SMALL, seeds=[0, 1], redraw=redraw)
     found = {c.label: c for c in gathered(context).covariates}
     assert set(found) == {"careless", "terse"}
     shifts = [
