@@ -84,8 +84,8 @@ def runs(count: int, rounds: int, root: Path, at_once: int) -> list[dict[str, An
 
 
 def spread(leads: list[tuple[float, float, float]]) -> dict[str, float]:
-    """Of one lead, with its interval, in each run. Traces, training and answers differ between runs, of which a run's
-    interval knows the answers; of the questions it asks for others too, which are the same in all runs."""
+    """How one lead varies over the runs, against its interval in each. Runs differ in traces, training and answers and
+    share the benchmark's questions; an interval allows for other questions and answers, not for other traces."""
     middle = mean(lead for lead, _, _ in leads)
     return {
         "mean": round(middle, 3),
