@@ -26,7 +26,8 @@ RECORDS = {
     "train": "checkpoints/step-*",
     "evaluate": "results/*.arrow",
 }
-"""What stages that go on where they were leave on the disk before they end."""
+"""What stages that go on where they were leave on the disk before they end. The benchmark's answers are more than
+`FLUSH_RECORDS`, so that some are there while others are still drawn, however quick the machine."""
 LEFT_OUT = ["latency_seconds", "verify_seconds"]
 """Columns that measure time."""
 
@@ -49,11 +50,11 @@ spec:
     diversity: {trajectories: 2}
   training: {epochs: 6, learningRate: 3e-4, globalBatchSize: 8, contextLength: 256, checkpointEverySteps: 4}
   evaluation:
-    samples: 2
+    samples: 6
     temperature: 1.0
     topP: 1.0
     maxTokens: 128
-    benchmarks: [{name: sums, uri: "embedded://questions/benchmark.jsonl", domain: math, limit: 30}]
+    benchmarks: [{name: sums, uri: "embedded://questions/benchmark.jsonl", domain: math}]
 """
 
 
@@ -186,10 +187,11 @@ def test_killed_twenty_times_it_ends_the_same(
     seen: dict[tuple[str, int], list[int]] = {}
     for kill in kills:
         hit = wait_and_kill(start(manifest, root), root, kill, usual)
-        hits += [hit] if hit else []
+        if hit is not None:
+            hits.append(hit)
         seen |= recorded(stage_folder(root, "sample"))
     assert start(manifest, root).wait() == 0, (root / "run.log").read_text()[-4000:]
-    assert set(RECORDS) <= set(hits)
+    assert set(RECORDS) <= set(hits), hits
     # The run may come to its end at the earliest in the second last kill of its evaluation.
     assert len(hits) >= 20, hits
     assert seen, "no kill left a trace on the disk"
