@@ -34,7 +34,7 @@ def with_standings(status: JobStatus, probe: TeacherProbe, graph: Graph, observe
     if graph.nodes:
         known = {
             candidate: standing
-            for candidate, names in _stages_of(graph).items()
+            for candidate, names in stages_of(graph).items()
             if (standing := _standing(candidate, names, by_name, graph, observed, known.get(candidate), status))
         }
     order = [known[c.name] for c in probe.spec.candidates if c.name in known]
@@ -62,7 +62,7 @@ def _outcome(decision: Decision | None) -> ProbeOutcome | None:
     return ProbeOutcome(outcome=decision.outcome, round=decision.round, tied=tied, reason=decision.reason)
 
 
-def _stages_of(graph: Graph) -> dict[str, list[str]]:
+def stages_of(graph: Graph) -> dict[str, list[str]]:
     """Stages of each candidate in the order of the plan; those that candidates share are nobody's."""
     reached: dict[str, set[str]] = {}
     for node in graph.nodes:

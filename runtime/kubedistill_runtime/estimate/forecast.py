@@ -26,6 +26,7 @@ from kubedistill_api.stage import (
     StageResult,
     TrainParams,
 )
+from kubedistill_api.standings import stages_of
 from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate import tokens as count
 from kubedistill_runtime.estimate.benchmarks import BenchmarkForecast
@@ -225,7 +226,9 @@ class _Forecaster:
             return replace(stage, tokens=drawn, gpus=0, endpoint=True, limited_seconds=limited)
         where = f"{self._where}.teacher"
         if isinstance(self._resource, TeacherProbe):
-            where = _candidate(self._resource, node.name)
+            stages = stages_of(self._graph)
+            candidates = enumerate(self._resource.spec.candidates)
+            where = f"spec.candidates[{next(at for at, c in candidates if node.name in stages[c.name])}]"
         return self._serve(stage, params.engine, drawn, role, sampling.max_tokens, params.model, where)
 
     def _baseline(self, stage: StageForecast, params: BaselineParams, role: RoleSpec) -> StageForecast:
@@ -325,16 +328,6 @@ class _Forecaster:
             fix = f"; {fit.fit.fix}" if fit.fit.fix else ""
             warnings.append(f"{fit.field} ({fit.role}): {fit.model} {strength}{problem}{fix}")
         self.forecast.warnings += [warning for warning in warnings if warning not in self.forecast.warnings]
-
-
-def _candidate(resource: Resource, stage: str) -> str:
-    """Field of the candidate that a probe's sample stage belongs to."""
-    assert isinstance(resource, TeacherProbe)
-    rounds, seeds = resource.spec.procedure.rounds, len(resource.spec.procedure.seeds)
-    draws = [f"-s{number}" for number in range(1, seeds + 1)] if resource.spec.procedure.redraw else [""]
-    ends = [f"-r{number}{draw}" for number in range(1, rounds + 1) for draw in draws] if rounds > 1 else draws
-    names = [{f"sample-{candidate.name}{end}" for end in ends} for candidate in resource.spec.candidates]
-    return f"spec.candidates[{next(at for at, stages in enumerate(names) if stage in stages)}]"
 
 
 def _part(params: SampleParams | CurateParams, questions: int) -> int:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.stage import SPEC_FILE, StageSpec
+from kubedistill_api.graph import Graph, plan
+from kubedistill_api.probe import TeacherProbe
+from kubedistill_api.stage import SPEC_FILE, DecideParams, StageSpec
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.data.storage import working_folder
 from kubedistill_runtime.report import covariates, excerpts, tables
@@ -49,8 +51,8 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
     manifest = publishable(manifest)
     spec = manifest.get("spec", manifest)
     spec = spec.get("job", spec)  # of a study
-    names = {"TeacherProbe": _track_names(context, spec), "DistillationStudy": []}.get(kind, [""])
-    tracks = tuple(_track(context, stages, track, spec) for track in names)
+    roles = _roles(context, kind, manifest)
+    tracks = tuple(_track(context, stages, track, of, spec) for track, of in roles.items())
     report = Report(
         kind=kind,
         namespace=namespace,
@@ -61,9 +63,9 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         stages=stages,
         prepared=_stage(stages, "prepare").result.metrics if _stage(stages, "prepare") else {},
         prepare_fates=_prepare_fates(context),
-        pass_rates=_pass_rates(context, names),
+        pass_rates=_pass_rates(context, kind),
         tracks=tracks,
-        traces=_traces(context, names, spec),
+        traces=_traces(context, roles),
         answers=_answers(context, tracks),
         decisions=tuple(
             sorted((s.result.decision for s in stages if s.result.decision), key=lambda decision: decision.round)
@@ -71,7 +73,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         copied=published(spec),
         comparison=next((s.result.comparison for s in stages if s.result.comparison), None),
     )
-    return replace(report, covariates=_covariates(context, report, spec))
+    return replace(report, covariates=_covariates(context, report, roles))
 
 
 def _parameters(uri: str) -> dict[str, Any] | None:
@@ -91,25 +93,33 @@ def publishable(value: Any) -> Any:
     return CREDENTIALS.sub(r"\1\2", value) if isinstance(value, str) else value
 
 
-def _track_names(context: StageContext, spec: dict[str, Any]) -> list[str]:
-    """Candidates in the order of the manifest, as far as anything of them is there."""
-    names = [str(candidate["name"]) for candidate in spec.get("candidates", [])]
-    return [name for name in names if any(_role(context, kind, name, spec) for kind in TRACK_KINDS)]
+def _roles(context: StageContext, kind: str, manifest: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Of each track the stages that are there, by kind: a job's own; of each candidate those of the last round that it
+    was in, in the order of the manifest."""
+    if kind == "DistillationJob":
+        return {"": {stage: [stage] for stage in TRACK_KINDS}}
+    if kind == "DistillationStudy":
+        return {}
+    graph = plan(TeacherProbe.model_validate(manifest))
+    found: dict[str, dict[str, list[str]]] = {}
+    for node in graph.nodes:
+        if isinstance(node.params, DecideParams):
+            for candidate, evaluations in node.params.students.items():
+                behind = _behind(graph, evaluations)
+                there = {stage: [r for r in roles if r in context.spec.inputs] for stage, roles in behind.items()}
+                if any(there.values()):
+                    found[candidate] = there
+    return found
 
 
-def _role(context: StageContext, kind: str, track: str, spec: dict[str, Any]) -> str:
-    """The stage of a track: a candidate's last round, and of several draws or trainings the first. Empty where there is
-    none."""
-    if not track:
-        return kind
-    procedure = spec.get("procedure") or {}
-    rounds, seeds = int(procedure.get("rounds", 1)), procedure.get("seeds") or []
-    for number in range(rounds, 0, -1):
-        role = f"{kind}-{track}" + (f"-r{number}" if rounds > 1 else "")
-        for found in (role, f"{role}-s1") if len(seeds) > 1 else (role,):
-            if found in context.spec.inputs:
-                return found
-    return ""
+def _behind(graph: Graph, evaluations: list[str]) -> dict[str, list[str]]:
+    """What evaluations are of, from the sampling on, by kind; one for each draw or training."""
+    found: dict[str, list[str]] = {}
+    names = evaluations
+    for kind in reversed(TRACK_KINDS):
+        found[kind] = list(dict.fromkeys(name for name in names if graph[name].kind == kind))
+        names = [need for name in found[kind] for need in graph[name].needs.values()]
+    return found
 
 
 def _stage(stages: tuple[Stage, ...], role: str) -> Stage | None:
@@ -146,8 +156,11 @@ def _teacher(spec: dict[str, Any], track: str, sample: Stage | None) -> str:
     return _source(spec.get("teacher"))
 
 
-def _track(context: StageContext, stages: tuple[Stage, ...], name: str, spec: dict[str, Any]) -> Track:
-    role = {kind: _role(context, kind, name, spec) for kind in TRACK_KINDS}
+def _track(
+    context: StageContext, stages: tuple[Stage, ...], name: str, roles: dict[str, list[str]], spec: dict[str, Any]
+) -> Track:
+    """Of several draws or trainings the first is shown."""
+    role = {kind: next(iter(found), "") for kind, found in roles.items()}
     traces = _artifact(context, role["sample"], "traces")
     trace_fates = _artifact(context, role["curate"], "trace_fates")
     scores = _artifact(context, role["evaluate"], "scores")
@@ -190,7 +203,9 @@ def _training(path: Path | None) -> Training | None:
     return Training(tuple(rows)) if rows else None
 
 
-def _covariates(context: StageContext, report: Report, spec: dict[str, Any]) -> tuple[Covariates, ...]:
+def _covariates(
+    context: StageContext, report: Report, roles: dict[str, dict[str, list[str]]]
+) -> tuple[Covariates, ...]:
     """What was measured of each corpus; nothing where an earlier version trained, or the manifest asks for none."""
 
     def of(label: str, score: float | None, trains: list[str]) -> Covariates | None:
@@ -204,16 +219,8 @@ def _covariates(context: StageContext, report: Report, spec: dict[str, Any]) -> 
     found = []
     for track in report.tracks:
         score = report.placed[track.name][0].score if track.name in report.placed else None
-        found.append(of(track.name, score, _seeds(_role(context, "train", track.name, spec), spec)))
+        found.append(of(track.name, score, roles[track.name]["train"]))
     return covariates.by_score(found)
-
-
-def _seeds(train: str, spec: dict[str, Any]) -> list[str]:
-    """The trainings of a candidate, given the first."""
-    seeds = (spec.get("procedure") or {}).get("seeds") or []
-    if len(seeds) < 2 or not train:
-        return [train]
-    return [f"{train.removesuffix('-s1')}-s{number}" for number in range(1, len(seeds) + 1)]
 
 
 def _benchmarks(context: StageContext, evaluate: str, content: dict[str, Any]) -> tuple[Benchmark, ...]:
@@ -263,26 +270,23 @@ def _prepare_fates(context: StageContext) -> tuple[Fate, ...]:
     return tuple(Fate(where, reason, examples[where, reason], count) for (where, reason), count in ordered)
 
 
-def _pass_rates(context: StageContext, tracks: list[str]) -> PassRates | None:
+def _pass_rates(context: StageContext, kind: str) -> PassRates | None:
     path = _artifact(context, "baseline", "pass_rates")
     if path is None:
         return None
     # A probe's candidates differ in which questions they solve, so the fates of one would not be those of all.
-    fates = _artifact(context, "curate", "question_fates") if tracks == [""] else None
+    fates = _artifact(context, "curate", "question_fates") if kind == "DistillationJob" else None
     return tables.pass_rates(path, fates)
 
 
-def _traces(context: StageContext, tracks: list[str], spec: dict[str, Any]) -> Excerpts | None:
+def _traces(context: StageContext, roles: dict[str, dict[str, list[str]]]) -> Excerpts | None:
     questions = _artifact(context, "prepare", "questions")
-    teachers = {
-        track: excerpts.TraceFiles(
-            path,
-            _artifact(context, _role(context, "curate", track, spec), "trace_fates"),
-            _artifact(context, _role(context, "curate", track, spec), "question_fates"),
-        )
-        for track in tracks
-        if (path := _artifact(context, _role(context, "sample", track, spec), "traces"))
-    }
+    teachers = {}
+    for track, of in roles.items():
+        sample, curate = (next(iter(of[kind]), "") for kind in ("sample", "curate"))
+        if path := _artifact(context, sample, "traces"):
+            fates = (_artifact(context, curate, name) for name in ("trace_fates", "question_fates"))
+            teachers[track] = excerpts.TraceFiles(path, *fates)
     return excerpts.traces(teachers, questions) if teachers and questions else None
 
 
