@@ -295,6 +295,10 @@ class EngineSpec(Model):
     """Share the KV cache of equal prompts between the samples of a question."""
 
 
+MAX_SEED = 2**53
+"""Larger integers do not survive JSON readers that take every number for a double."""
+
+
 class SamplingSpec(Model):
     """How many responses to draw for each question, and how."""
 
@@ -308,7 +312,7 @@ class SamplingSpec(Model):
     """Keep the k likeliest tokens; 0 keeps all."""
     max_tokens: Annotated[int, Field(ge=1, le=1048576)] = 16384
     """Longest response in tokens; a response that reaches it counts as truncated."""
-    seed: Annotated[int, Field(ge=0, le=2**53)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     """Every response has its own seed, made from this one, the question's id and the sample's number."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

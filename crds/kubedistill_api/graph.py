@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kubedistill_api.data import (
+    MAX_SEED,
     Benchmark,
     EndpointSource,
     EngineSpec,
@@ -392,7 +393,8 @@ def _draws_of(spec: TeacherProbeSpec) -> list[tuple[str, int, list[int]]]:
     """
     if not spec.procedure.redraw:
         return [("", spec.sampling.seed, spec.procedure.seeds)]
-    return [(f"-s{n + 1}", spec.sampling.seed + n, [seed]) for n, seed in enumerate(spec.procedure.seeds)]
+    first = spec.sampling.seed
+    return [(f"-s{n + 1}", (first + n) % (MAX_SEED + 1), [seed]) for n, seed in enumerate(spec.procedure.seeds)]
 
 
 def _subset(procedure: ProcedureSpec, number: int, seed: int) -> QuestionSubset | None:

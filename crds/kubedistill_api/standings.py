@@ -1,13 +1,15 @@
 """A probe's candidates in their order, and what its rounds decided. Pure."""
 
 from collections import Counter
+from collections.abc import Mapping
+from statistics import mean
 
 from kubedistill_api.conditions import holds
 from kubedistill_api.decision import Decision
 from kubedistill_api.graph import Graph
 from kubedistill_api.observed import Observed
 from kubedistill_api.probe import TeacherProbe
-from kubedistill_api.stage import DecideParams
+from kubedistill_api.stage import CurateParams, DecideParams, SampleParams, StageKind, TrainParams
 from kubedistill_api.status import JobStatus, ProbeOutcome, StageStatus, Standing, Usage
 
 REASONS = {"clear": "WinnerClear", "tie": "Tie"}
@@ -113,28 +115,46 @@ def _standing(
     if known is None and "score" not in update:
         return None
     done = [by_name[name] for name in names if name in by_name and by_name[name].state == "Succeeded"]
-    update |= _of_the_teacher(done) | _of_the_corpus(done)
+    update |= _of_the_traces(done, graph)
     update["usage"] = _sum([stage.usage for stage in done if stage.usage])
     return Standing.model_validate((known.model_dump() if known else {"candidate": candidate}) | update)
 
 
-def _of_the_teacher(done: list[StageStatus]) -> dict[str, object]:
-    """What its newest traces say of the teacher itself."""
-    metrics = next((stage.metrics for stage in reversed(done) if stage.kind == "sample"), {})
-    traces, verified, tokens = (metrics.get(name) for name in ("traces", "verified", "mean_response_tokens"))
-    update: dict[str, object] = {}
-    if isinstance(traces, int | float) and isinstance(verified, int | float) and traces:
-        update["teacher_accuracy"] = verified / traces
-    if isinstance(tokens, int | float):
-        update["trace_tokens"] = tokens
-    return update
+def _of_the_traces(done: list[StageStatus], graph: Graph) -> dict[str, object]:
+    """What the traces of its newest round say of the teacher and of its corpus; of several draws or trainings their
+    mean."""
+    drawn, trained = _newest_round(done, graph, "sample"), _newest_round(done, graph, "train")
+    shares = []
+    for metrics in drawn:
+        traces, verified = metrics.get("traces"), metrics.get("verified")
+        if isinstance(traces, int | float) and isinstance(verified, int | float) and traces:
+            shares.append(verified / traces)
+    means = {
+        "teacher_accuracy": shares,
+        "trace_tokens": _numbers(drawn, "mean_response_tokens"),
+        "corpus_entropy": _numbers(trained, "corpus_entropy"),
+        "corpus_nll": _numbers(trained, "corpus_nll"),
+    }
+    return {field: mean(values) for field, values in means.items() if values}
 
 
-def _of_the_corpus(done: list[StageStatus]) -> dict[str, object]:
-    """What its newest training says of its corpus."""
-    metrics = next((stage.metrics for stage in reversed(done) if stage.kind == "train"), {})
-    found = {name: metrics.get(name) for name in ("corpus_entropy", "corpus_nll")}
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+def _numbers(stages: list[Mapping[str, object]], name: str) -> list[float]:
+    return [value for metrics in stages if isinstance(value := metrics.get(name), int | float)]
+
+
+def _newest_round(done: list[StageStatus], graph: Graph, kind: StageKind) -> list[Mapping[str, object]]:
+    """Metrics of the stages of a kind that are of the same part of the questions as the last one of them."""
+    rounds = [(_share_of(graph, stage.name), stage.metrics) for stage in done if stage.kind == kind]
+    return [metrics for share, metrics in rounds if share == rounds[-1][0]]
+
+
+def _share_of(graph: Graph, name: str) -> float:
+    """Of the questions that a round has, by one of its stages."""
+    node = graph[name]
+    if isinstance(node.params, TrainParams):
+        return _share_of(graph, node.needs["curate"])
+    assert isinstance(node.params, SampleParams | CurateParams)
+    return node.params.subset.share if node.params.subset else 1.0
 
 
 def _sum(usages: list[Usage]) -> Usage:

@@ -110,6 +110,12 @@ def test_with_redraw_every_seed_has_questions_and_traces_of_its_own() -> None:
     assert graph["sample-a-r2-s1"].digest == plan(probe(procedure=seeded))["sample-a-r2"].digest
 
 
+def test_the_last_seed_is_followed_by_the_first() -> None:
+    seeded = {"rounds": 1, "seeds": [3, 4], "redraw": True}
+    graph = plan(probe(procedure=seeded, sampling={"samples": 1, "seed": 2**53}))
+    assert [graph[f"sample-a-s{n}"].params.sampling.seed for n in (1, 2)] == [2**53, 0]
+
+
 def test_redraw_without_seeds_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"redraw needs two seeds or more \(got 1\)"):
         probe(procedure={"seeds": [1], "redraw": True})
@@ -175,6 +181,28 @@ def test_standings_tell_the_cost_and_the_teachers_own_accuracy() -> None:
     assert by_name["a"].trace_tokens == 33.5
     assert (by_name["a"].corpus_entropy, by_name["a"].corpus_nll, by_name["b"].corpus_nll) == (0.5, 0.7, None)
     assert by_name["b"].usage == Usage(gpu_seconds=3, completion_tokens=350, stored_bytes=4 * 300)
+
+
+def test_standings_tell_the_mean_over_the_draws_of_the_newest_round() -> None:
+    cluster = Cluster(probe(procedure={"rounds": 2, "seeds": [3, 4], "redraw": True}))
+    told = {
+        "sample-a-r1-s1": {"traces": 10, "verified": 1, "mean_response_tokens": 9.0},
+        "sample-a-r2-s1": {"traces": 100, "verified": 40, "mean_response_tokens": 30.0},
+        "sample-a-r2-s2": {"traces": 100, "verified": 60, "mean_response_tokens": 40.0},
+        "train-a-r1-s1": {"corpus_nll": 9.0},
+        "train-a-r2-s1": {"corpus_nll": 0.5},
+        "train-a-r2-s2": {"corpus_nll": 0.7},
+    }
+    for name, metrics in told.items():
+        result = result_of(cluster.graph, name, START, **metrics)
+        cluster.results[result.digest] = result
+    run(
+        cluster,
+        decide_r1=decision("continue", {"a": 0.6, "b": 0.55, "c": 0.1}, ["a", "b"]),
+        decide_r2=decision("clear", {"a": 0.9, "b": 0.4}, ["a"], 2),
+    )
+    (standing,) = (s for s in cluster.status.standings if s.candidate == "a")
+    assert (standing.teacher_accuracy, standing.trace_tokens, standing.corpus_nll) == (0.5, 35.0, 0.6)
 
 
 def test_a_decision_over_16_candidates_fits_into_a_termination_message() -> None:
