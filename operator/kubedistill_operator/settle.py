@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from kubedistill_api.conditions import holds
-from kubedistill_api.graph import RUN_FIELDS, Graph, Resource, plan
+from kubedistill_api.graph import RUN_FIELDS, Graph, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import Hold
+from kubedistill_api.planning import plan
 from kubedistill_api.podfields import forbidden
 from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_api.runtime import NamespaceSelector, RuntimeSpec

@@ -14,8 +14,8 @@ import pytest
 from chart_case import CHART, NAMESPACE, Helm
 
 from kubedistill_api.base import API_VERSION
-from kubedistill_api.graph import plan
 from kubedistill_api.job import DistillationJob
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_operator.children import stage_children
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import Manifest
+from kubedistill_api.planning import plan
 from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_runtime.cli.plan_view import PIPE_WIDTH, as_data, print_forecast

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kubedistill_api.document import documents
-from kubedistill_api.graph import Resource, plan
+from kubedistill_api.graph import Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import KINDS, ManifestError, load
+from kubedistill_api.planning import plan
 from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.local.fingerprints import sources

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from kubedistill_api.conditions import find, holds, is_finished
-from kubedistill_api.graph import Graph, Resource, plan
+from kubedistill_api.graph import Graph, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import load
+from kubedistill_api.planning import plan
 from kubedistill_api.probe import Candidate, TeacherProbe
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.runtime import RuntimeSpec

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.graph import Graph, plan
+from kubedistill_api.graph import Graph
+from kubedistill_api.planning import plan
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.stage import SPEC_FILE, DecideParams, StageSpec
 from kubedistill_api.status import Score, ScoreDelta

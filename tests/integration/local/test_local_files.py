@@ -8,8 +8,9 @@ import pytest
 from local_bench import Bench
 
 from kubedistill_api.conditions import put
-from kubedistill_api.graph import Graph, plan
+from kubedistill_api.graph import Graph
 from kubedistill_api.manifest import load
+from kubedistill_api.planning import plan
 from kubedistill_api.status import JobStatus, StageStatus
 from kubedistill_runtime.data.delivery import deliver
 from kubedistill_runtime.errors import BadInput

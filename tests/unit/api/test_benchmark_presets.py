@@ -9,9 +9,9 @@ from small_job import JOB
 from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.crd import DEFINITIONS, crd
 from kubedistill_api.data import Benchmark
-from kubedistill_api.graph import plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import ManifestError, load
+from kubedistill_api.planning import plan
 
 
 def job(*benchmarks: dict[str, Any]) -> DistillationJob:

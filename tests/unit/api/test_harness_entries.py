@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from small_job import JOB
 
 from kubedistill_api.data import Benchmark
-from kubedistill_api.graph import plan
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import load
+from kubedistill_api.planning import plan
 from kubedistill_api.stage import BaselineParams, EvaluateParams, StageSpec
 
 ARC = {"name": "arc", "harness": {"task": "arc_easy", "numFewshot": 0}}

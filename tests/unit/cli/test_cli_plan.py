@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kubedistill_api.graph import plan
 from kubedistill_api.manifest import load
+from kubedistill_api.planning import plan
 from kubedistill_api.stage import StageResult
 from kubedistill_runtime.cli.plan_view import human_count, human_time
 from kubedistill_runtime.local.fingerprints import sources

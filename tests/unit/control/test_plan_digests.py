@@ -2,8 +2,9 @@
 
 from cluster_model import job
 
-from kubedistill_api.graph import Graph, plan, source_uris
+from kubedistill_api.graph import Graph, source_uris
 from kubedistill_api.job import DistillationJob
+from kubedistill_api.planning import plan
 
 SOURCES = {"questions.jsonl": "sha256:1", "benchmark.jsonl": "sha256:2"}
 

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from kubedistill_api.conditions import find
 from kubedistill_api.decision import Decision, RoundScore
-from kubedistill_api.graph import ALREADY_DRAWN, plan
+from kubedistill_api.graph import ALREADY_DRAWN
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import TERMINATION_MESSAGE_BYTES, StageResult
 from kubedistill_api.status import Usage

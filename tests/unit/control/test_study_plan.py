@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_api.conditions import find
-from kubedistill_api.graph import Graph, plan, source_uris
+from kubedistill_api.graph import Graph, source_uris
 from kubedistill_api.manifest import ManifestError, load
+from kubedistill_api.planning import plan
 from kubedistill_api.stage import TERMINATION_MESSAGE_BYTES, StageResult
 from kubedistill_api.study import DistillationStudy, arms
 from kubedistill_api.variants import STANDARD

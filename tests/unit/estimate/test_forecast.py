@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kubedistill_api.graph import plan
 from kubedistill_api.manifest import Manifest, load
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import StageResult
 from kubedistill_api.status import Artifact, Usage

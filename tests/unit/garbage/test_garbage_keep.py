@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kubedistill_api.graph import plan
 from kubedistill_api.manifest import load
+from kubedistill_api.planning import plan
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.garbage import keep

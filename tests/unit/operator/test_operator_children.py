@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from kubedistill_api.graph import Graph, plan
+from kubedistill_api.graph import Graph
 from kubedistill_api.job import DistillationJob
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import StageSpec
 from kubedistill_operator.children import plan_map, stage_children

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kubedistill_api.base import API_VERSION
-from kubedistill_api.graph import plan
+from kubedistill_api.planning import plan
 from kubedistill_api.study import DistillationStudy
 from kubedistill_operator.cluster import NotFound
 from kubedistill_operator.settle import Settled, Settler, as_settled, departure

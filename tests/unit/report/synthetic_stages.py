@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kubedistill_api.graph import Graph, Node, Resource, plan
+from kubedistill_api.graph import Graph, Node, Resource
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import RESULT_FILE, StageResult, StageSpec
 from kubedistill_api.status import Artifact, Usage

@@ -8,7 +8,7 @@ import pytest
 from html_tree import parse
 from synthetic_stages import Shape, build
 
-from kubedistill_api.graph import plan
+from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.status import Score
 from kubedistill_runtime.evaluate.results import MissingSamples
