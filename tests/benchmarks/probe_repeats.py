@@ -1,13 +1,14 @@
 """How often does a probe name the right teacher? Real probes on the embedded models, each with seeds of its own.
 
     python -m tests.benchmarks.probe_repeats --runs 20 --at-once 2 --root probes
+    python -m tests.benchmarks.probe_repeats --runs 5 --draws 5      # with `redraw`: each probe of five draws
 
 A run draws the questions of its first round, the traces, the order of training and the answers anew. The right teacher
 is known: `careless` makes the best student, by 24 points where all are compared in full. Prints a line a run, and then
 how many were right, wrong and undecided, what error rate that rules out, how far the leads vary from run to run against
-the intervals that a run gives them, and the tokens against those of all candidates in full (`rounds: 1`, the first
-`--full` runs). Runs that are there in `--root` are not run again. Engines start on one
-core, so that on two cores two runs at once are nearly twice as fast.
+the intervals that a run gives them, and the tokens against those of all candidates in full (`rounds: 1` and one draw,
+the first `--full` runs). Runs that are there in `--root` are not run again. Engines start on one core, so that on two
+cores two runs at once are nearly twice as fast.
 """
 
 import argparse
@@ -27,23 +28,26 @@ RIGHT = "careless"
 TOKENS = ("completionTokens", "trainingTokens")
 
 
-def manifest(seed: int, rounds: int) -> dict[str, Any]:
-    """The example with every seed changed."""
+def manifest(name: str, seed: int, rounds: int, draws: int) -> dict[str, Any]:
+    """The example with every seed changed; the draws of one probe are none of another's."""
     made = yaml.safe_load(EXAMPLE.read_text())
-    made["metadata"]["name"] = f"probe-{seed}-{rounds}"
+    made["metadata"]["name"] = f"probe-{name}"
     spec = made["spec"]
     spec["procedure"]["rounds"] = rounds
-    spec["sampling"]["seed"] = spec["training"]["seed"] = spec["evaluation"]["seed"] = seed
+    first = seed if draws == 1 else 1000 * seed
+    spec["sampling"]["seed"] = spec["training"]["seed"] = spec["evaluation"]["seed"] = first
+    if draws > 1:
+        spec["procedure"] |= {"redraw": True, "seeds": list(range(first, first + draws))}
     return made
 
 
-def run(seed: int, rounds: int, root: Path) -> dict[str, Any]:
+def run(name: str, root: Path, seed: int, rounds: int, draws: int) -> dict[str, Any]:
     """The final status of one probe."""
-    folder = root / f"{seed}-{rounds}"
+    folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     done, file = folder / "status.json", folder / "probe.yaml"
     if not done.exists():
-        file.write_text(yaml.safe_dump(manifest(seed, rounds)))
+        file.write_text(yaml.safe_dump(manifest(name, seed, rounds, draws)))
         command = [Path(sys.executable).with_name("kubedistill"), "run", file, "--root", folder, "--json"]
         status = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
         done.write_text(status)
@@ -73,9 +77,10 @@ def told(name: str, status: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def runs(count: int, rounds: int, root: Path, at_once: int) -> list[dict[str, Any]]:
+def runs(count: int, rounds: int, root: Path, at_once: int, draws: int = 1) -> list[dict[str, Any]]:
     def one(seed: int) -> dict[str, Any]:
-        ended = told(f"{seed}-{rounds}", run(seed, rounds, root))
+        name = f"{seed}-{rounds}" if draws == 1 else f"{seed}-{rounds}-{draws}"
+        ended = told(name, run(name, root, seed, rounds, draws))
         print(json.dumps(ended), file=sys.stderr, flush=True)
         return ended
 
@@ -85,7 +90,8 @@ def runs(count: int, rounds: int, root: Path, at_once: int) -> list[dict[str, An
 
 def spread(leads: list[tuple[float, float, float]]) -> dict[str, float]:
     """How one lead varies over the runs, against its interval in each. Runs differ in traces, training and answers and
-    share the benchmark's questions; an interval allows for other questions and answers, not for other traces."""
+    share the benchmark's questions; an interval allows for other questions and answers, and for other traces only where
+    they are drawn several times."""
     middle = mean(lead for lead, _, _ in leads)
     return {
         "mean": round(middle, 3),
@@ -121,11 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.probe_repeats", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--full", type=int, default=2, help="runs of all candidates in full")
+    parser.add_argument("--draws", type=int, default=1, help="draws of questions and traces in each run")
     parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     parser.add_argument("--root", type=Path, default=Path("build/probes"))
     chosen = parser.parse_args()
     full = runs(chosen.full, 1, chosen.root, chosen.at_once)
-    probes = runs(chosen.runs, 2, chosen.root, chosen.at_once)
+    probes = runs(chosen.runs, 2, chosen.root, chosen.at_once, chosen.draws)
     print(json.dumps(summary(probes, full), indent=1))
 
 
