@@ -26,7 +26,7 @@ RECORDS = {
     "train": "checkpoints/step-*",
     "evaluate": "results/*.arrow",
 }
-"""What stages that go on where they were leave on the disk before they end. The benchmark's answers are more than
+"""What stages that go on where they were leave on the disk before they end. Traces and answers are more than
 `FLUSH_RECORDS`, so that some are there while others are still drawn, however quick the machine."""
 LEFT_OUT = ["latency_seconds", "verify_seconds"]
 """Columns that measure time."""
@@ -37,7 +37,7 @@ kind: DistillationJob
 metadata: {name: killed}
 spec:
   questions:
-  - {uri: "embedded://questions/train.jsonl", domain: math, limit: 40}
+  - {uri: "embedded://questions/train.jsonl", domain: math, limit: 150}
   teacher:
     model: {uri: "embedded://models/careless-teacher"}
     sampling: {samples: 6, temperature: 1.0, topP: 1.0, maxTokens: 128, stopAfterVerified: 3}
@@ -46,7 +46,7 @@ spec:
     uri: "embedded://models/student"
     engine: {dtype: float32, maxModelLen: 256, maxNumSeqs: 16, enforceEager: true}
   curation:
-    difficulty: {samples: 4, temperature: 1.0, topP: 1.0, maxTokens: 128, keepHardest: 0.8}
+    difficulty: {samples: 4, temperature: 1.0, topP: 1.0, maxTokens: 128, keepHardest: 0.2}
     diversity: {trajectories: 2}
   training: {epochs: 6, learningRate: 3e-4, globalBatchSize: 8, contextLength: 256, checkpointEverySteps: 4}
   evaluation:
