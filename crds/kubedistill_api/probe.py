@@ -64,8 +64,8 @@ class ProcedureSpec(Model):
     student with `training.seed`, so that the intervals speak of questions and samples only."""
     redraw: bool = False
     """With each of `seeds`, traces are drawn anew too, and in a round before the last questions. Then the intervals
-    speak of the teachers; otherwise of the one corpus that each of them drew. Every seed costs a sampling, and fewer
-    than five say little. Default false."""
+    speak of the teachers; otherwise of the one corpus that each of them drew. Every seed costs a sampling; the
+    intervals of two are very wide, those of five narrow. Default false."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
