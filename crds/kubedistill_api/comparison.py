@@ -28,9 +28,9 @@ class ArmResult(Model):
     difference_ci: tuple[float, float] | None = None
     """Interval of that difference, wide enough to hold for all comparisons of the study together."""
     questions: int
-    """Questions that were trained on."""
+    """Questions that were trained on; the mean, where every training has a corpus of its own."""
     traces: int
-    """Traces that were trained on."""
+    """Traces that were trained on, likewise."""
     steps: float
     """Optimizer steps of one training."""
     training_tokens: float
@@ -64,6 +64,8 @@ class Comparison(Model):
     """Answers to each of them by each student."""
     seeds: int
     """Students trained in each variant."""
+    draws: int = later(1)
+    """Draws of the traces that these learnt from: 1, or one for each student."""
     base: float | None = None
     """Score of the student before training."""
     front_training: list[str]

@@ -44,6 +44,9 @@ class Candidate(Model):
         return self
 
 
+REDRAW_NEEDS = "redraw needs two seeds or more"
+
+
 class ProcedureSpec(Model):
     """In how many rounds the candidates are compared, and how sure the answer has to be.
 
@@ -77,12 +80,12 @@ class ProcedureSpec(Model):
     @model_validator(mode="after")
     def _something_to_redraw(self) -> Self:
         if self.redraw and len(self.seeds) < 2:
-            raise ValueError(f"redraw needs two seeds or more (got {len(self.seeds)}): it draws anew for each of them")
+            raise ValueError(f"{REDRAW_NEEDS} (got {len(self.seeds)}): it draws anew for each of them")
         return self
 
     rules: ClassVar = (
         Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
-        Rule("!self.redraw || self.seeds.size() > 1", "redraw needs two seeds or more"),
+        Rule("!self.redraw || self.seeds.size() > 1", REDRAW_NEEDS),
     )
 
 

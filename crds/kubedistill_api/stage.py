@@ -220,7 +220,9 @@ class ArmStages(Model):
     """The stages that made a variant's students, by their roles."""
 
     curate: str
-    """The stage that chose its corpus."""
+    """The stage that chose its corpus; of several the first."""
+    curates: list[str] = later([])
+    """Where every training has a corpus of its own, the stages that chose them."""
     trains: list[str]
     """Its trainings, one per seed."""
     evaluate: str

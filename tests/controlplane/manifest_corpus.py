@@ -161,7 +161,7 @@ def cases() -> Iterator[Case]:
 
 def _rules() -> Iterator[Case]:
     """What is checked over several fields: the edge, and one beyond."""
-    job, probe = "DistillationJob", "TeacherProbe"
+    job, probe, study = "DistillationJob", "TeacherProbe", "DistillationStudy"
     endpoint = {"url": "http://t/v1", "model": "t"}
     for what, path, value in (
         ("two teachers", ("teacher", "endpoint"), endpoint),
@@ -225,6 +225,10 @@ def _rules() -> Iterator[Case]:
         ("no benchmarks", ("evaluation", "benchmarks"), []),
     ):
         yield Case(f"{probe}: {what}", _with(probe, path, value))
+    for what, seeds in (("several seeds", [0, 1]), ("one seed", [0]), ("no seed", [])):
+        manifest = _with(study, ("redraw",), True)
+        manifest["spec"]["seeds"] = seeds
+        yield Case(f"{study}: a draw for each of {what}", manifest)
 
 
 def _fields(model: type[BaseModel], spec: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -1,8 +1,7 @@
 """The stages of a probe: every round of every candidate."""
 
-from kubedistill_api.data import MAX_SEED
 from kubedistill_api.graph import ALREADY_DRAWN, Builder
-from kubedistill_api.planning.stages import add_baseline, add_prepare, add_report, add_student, weights
+from kubedistill_api.planning.stages import add_baseline, add_prepare, add_report, add_student, following, weights
 from kubedistill_api.probe import ProcedureSpec, TeacherProbe, TeacherProbeSpec
 from kubedistill_api.stage import DecideParams, Guard, QuestionSubset, SampleParams
 
@@ -60,7 +59,7 @@ def _draws_of(spec: TeacherProbeSpec) -> list[tuple[str, int, list[int]]]:
     if not spec.procedure.redraw:
         return [("", spec.sampling.seed, spec.procedure.seeds)]
     first = spec.sampling.seed
-    return [(f"-s{n + 1}", (first + n) % (MAX_SEED + 1), [seed]) for n, seed in enumerate(spec.procedure.seeds)]
+    return [(f"-s{n + 1}", following(first, n), [seed]) for n, seed in enumerate(spec.procedure.seeds)]
 
 
 def _subset(procedure: ProcedureSpec, number: int, seed: int) -> QuestionSubset | None:

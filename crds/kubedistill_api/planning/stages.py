@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from kubedistill_api.data import Benchmark, EndpointSource, EngineSpec, ModelSource, SamplingSpec
+from kubedistill_api.data import MAX_SEED, Benchmark, EndpointSource, EngineSpec, ModelSource, SamplingSpec
 from kubedistill_api.graph import RUN_FIELDS, Builder, Resource
 from kubedistill_api.job import Recipe
 from kubedistill_api.probe import TeacherProbeSpec
@@ -123,6 +123,11 @@ def evaluation_params(spec: Recipe | TeacherProbeSpec, samples: int, students: S
         trust_remote_code=spec.student.trust_remote_code,
         harness=_of_harness(spec),
     )
+
+
+def following(seed: int, number: int) -> int:
+    """The seed of the draw `number`, counted from 0; that one is `seed` itself."""
+    return (seed + number) % (MAX_SEED + 1)
 
 
 def add_report(builder: Builder, resource: Resource) -> None:

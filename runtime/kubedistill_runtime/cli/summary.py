@@ -173,9 +173,10 @@ def fronts(comparison: Comparison) -> Iterator[str]:
     yield f"best for its training tokens: {', '.join(comparison.front_training)}"
     yield f"best for its answers' tokens: {', '.join(comparison.front_response)}"
     base = "" if comparison.base is None else f"the student before training: {100 * comparison.base:.1f}; "
+    own = ", each on traces of its own" if comparison.draws > 1 else ""
     yield (
         f"{base}{comparison.benchmark_questions} questions x {comparison.samples} answers x {comparison.seeds} "
-        f"trainings; the intervals of the {comparison.comparisons} differences hold together at "
+        f"trainings{own}; the intervals of the {comparison.comparisons} differences hold together at "
         f"{comparison.confidence:.0%}"
     )
 

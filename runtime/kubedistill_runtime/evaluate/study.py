@@ -21,6 +21,7 @@ class Measured:
     against: str | None
     settings: str
     questions: int
+    """Mean over the corpora, as the traces are."""
     traces: int
     steps: float
     """Mean over the trainings, as the tokens are."""
@@ -28,8 +29,11 @@ class Measured:
     response_tokens: float
 
 
-def compare(measured: Sequence[Measured], *, confidence: float, base: float | None = None) -> Comparison:
-    """The table. Raises ValueError where students were not asked the same, and without a pair to compare."""
+def compare(
+    measured: Sequence[Measured], *, confidence: float, base: float | None = None, draws: int = 1
+) -> Comparison:
+    """The table; `draws` is how many corpora each variant has. Raises ValueError where students were not asked the
+    same, and without a pair to compare."""
     by_name = {one.student.candidate: one for one in measured}
     comparisons = sum(one.against is not None for one in measured)
     if comparisons == 0:
@@ -44,6 +48,7 @@ def compare(measured: Sequence[Measured], *, confidence: float, base: float | No
         benchmark_questions=first.questions,
         samples=max(first.samples),
         seeds=first.seeds,
+        draws=draws,
         base=round(base, DIGITS) if base is not None else None,
         front_training=front(arms, lambda arm: arm.training_tokens),
         front_response=front(arms, lambda arm: arm.response_tokens),

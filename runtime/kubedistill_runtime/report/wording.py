@@ -209,6 +209,8 @@ def study_caution(comparison: Comparison) -> str:
     text = "No difference that was seen is not the same as none: the intervals say how large one may still be."
     if comparison.seeds == 1:
         return text + " They do not cover the seed of the training: a second training may differ by more."
+    if comparison.draws > 1:
+        return text + " They cover other traces of this teacher and other trainings, not another teacher or student."
     return text + " All variants learnt from one draw of the teacher's traces; another draw may differ."
 
 

@@ -7,7 +7,7 @@ from html_tree import parse
 from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_runtime.report import card, charts, page
 from kubedistill_runtime.report.gather import gather
-from kubedistill_runtime.report.wording import study_headline
+from kubedistill_runtime.report.wording import study_caution, study_headline
 
 
 def arm(name: str, score: float, ends: tuple[float, float] | None, cost: float) -> ArmResult:
@@ -86,6 +86,14 @@ def test_the_headline_says_no_more_than_the_intervals():
     for arms, finding, title in cases:
         headline = study_headline(comparison(*arms))
         assert (headline.finding, headline.title) == (finding, title)
+
+
+def test_the_caution_is_about_the_draw_only_where_there_is_one():
+    once = comparison(METHOD, FEW)
+    assert "one draw of the teacher's traces" in study_caution(once)
+    several = study_caution(once.model_copy(update={"draws": once.seeds}))
+    assert "one draw" not in several
+    assert "other traces of this teacher" in several
 
 
 def replaced(one: ArmResult, name: str) -> ArmResult:

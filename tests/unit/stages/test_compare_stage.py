@@ -1,7 +1,9 @@
 """The compare stage on what the stages before it leave, and what a training is matched with."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,9 @@ def scored(folder: Path, means: dict[str, float], prefix: str = "q") -> str:
     return str(folder)
 
 
-def comparing(tmp_path: Path, other_prefix: str = "q") -> StageContext:
+def comparing(
+    tmp_path: Path, other_prefix: str = "q", redrawn: Mapping[str, list[str]] = MappingProxyType({})
+) -> StageContext:
     inputs = {
         "curate-a": finished(tmp_path / "ca", CURATE, {"questions_kept": 9, "kept": 9}),
         "curate-b": finished(tmp_path / "cb", CURATE, {"questions_kept": 5, "kept": 20}),
@@ -64,6 +68,7 @@ def comparing(tmp_path: Path, other_prefix: str = "q") -> StageContext:
     arms = {
         name: ArmStages(
             curate=f"curate-{name}",
+            curates=redrawn.get(name, []),
             trains=[f"train-{name}-s1", f"train-{name}-s2"],
             evaluate=f"evaluate-{name}",
             against="b" if name == "a" else None,
@@ -84,9 +89,17 @@ def test_the_table_is_made_of_what_the_stages_left(tmp_path: Path) -> None:
     assert a.finding == "worse"
     assert a.difference == pytest.approx(a.score - b.score, abs=2e-4)
     assert result.comparison.base == 0.25
+    assert result.comparison.draws == 1
     assert result.comparison.front_training == ["a", "b"]
     assert json.loads((tmp_path / "compare" / "comparison.json").read_text())["comparisons"] == 1
     assert '"comparison"' in result.termination_message()
+
+
+def test_where_every_training_has_a_corpus_of_its_own_the_table_has_their_mean(tmp_path: Path) -> None:
+    context = comparing(tmp_path, redrawn={"a": ["curate-a", "curate-b"], "b": ["curate-b", "curate-a"]})
+    comparison = compare.run(context, context.spec.params).comparison
+    assert [(arm.questions, arm.traces) for arm in comparison.arms] == [(7, 14), (7, 14)]
+    assert (comparison.draws, comparison.seeds) == (2, 2)
 
 
 def test_other_questions_are_not_compared(tmp_path: Path) -> None:
