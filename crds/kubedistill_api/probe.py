@@ -44,7 +44,9 @@ class Candidate(Model):
         return self
 
 
-REDRAW_NEEDS = "redraw needs two seeds or more"
+LEAST_DRAWS = 3
+"""Draws with `redraw`: the interval of two neither keeps its promise nor tells anything (docs/statistics.md)."""
+REDRAW_NEEDS = f"redraw needs {LEAST_DRAWS} seeds or more"
 
 
 class ProcedureSpec(Model):
@@ -67,8 +69,8 @@ class ProcedureSpec(Model):
     student with `training.seed`, so that the intervals speak of questions and samples only."""
     redraw: bool = False
     """With each of `seeds`, traces are drawn anew too, and in a round before the last questions. Then the intervals
-    speak of the teachers; otherwise of the one corpus that each of them drew. Every seed costs a sampling; the
-    intervals of two are very wide, those of five narrow. Default false."""
+    speak of the teachers; otherwise of the one corpus that each of them drew. Every seed costs a sampling;
+    three are the least, five are better. Default false."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -79,13 +81,13 @@ class ProcedureSpec(Model):
 
     @model_validator(mode="after")
     def _something_to_redraw(self) -> Self:
-        if self.redraw and len(self.seeds) < 2:
+        if self.redraw and len(self.seeds) < LEAST_DRAWS:
             raise ValueError(f"{REDRAW_NEEDS} (got {len(self.seeds)}): it draws anew for each of them")
         return self
 
     rules: ClassVar = (
         Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
-        Rule("!self.redraw || self.seeds.size() > 1", REDRAW_NEEDS),
+        Rule(f"!self.redraw || self.seeds.size() >= {LEAST_DRAWS}", REDRAW_NEEDS),
     )
 
 

@@ -14,7 +14,7 @@ from kubedistill_api.document import Path
 from kubedistill_api.explain import Schema, dotted, explain, nearest
 from kubedistill_api.job import Recipe, RuntimeRef, Seconds
 from kubedistill_api.meta import ObjectMeta
-from kubedistill_api.probe import MAX_STUDENTS, REDRAW_NEEDS
+from kubedistill_api.probe import LEAST_DRAWS, MAX_STUDENTS, REDRAW_NEEDS
 from kubedistill_api.status import JobStatus
 from kubedistill_api.variants import MATCHED_WITH, STANDARD, Match, Standard, StandardVariant
 
@@ -58,8 +58,8 @@ class DistillationStudySpec(Model):
     is not enough to tell a difference between variants from one between trainings."""
     redraw: bool = False
     """With each of `seeds`, traces are drawn anew too, and what variants pick at random is picked anew. Then the
-    intervals speak of the variants; otherwise of the one set of traces that was drawn. Every seed costs a sampling.
-    Default false."""
+    intervals speak of the variants; otherwise of the one set of traces that was drawn. Every seed costs a sampling;
+    three are the least, five are better. Default false."""
     reference: DnsLabel = MATCHED_WITH
     """The variant that all others are compared with. Default `right-hard-diverse`, the paper's method."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -105,7 +105,7 @@ class DistillationStudySpec(Model):
             f"variants that are matched need {MATCHED_WITH} in the ladder",
         ),
         Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
-        Rule("!self.redraw || self.seeds.size() > 1", REDRAW_NEEDS),
+        Rule(f"!self.redraw || self.seeds.size() >= {LEAST_DRAWS}", REDRAW_NEEDS),
     )
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ class DistillationStudySpec(Model):
                 f"{max(1, len(self.seeds))} seeds are {students} students, {MAX_STUDENTS} at most; take fewer of them, "
                 "or make several studies: they share what they have in common"
             )
-        if self.redraw and len(self.seeds) < 2:
+        if self.redraw and len(self.seeds) < LEAST_DRAWS:
             raise ValueError(f"{REDRAW_NEEDS} (got {len(self.seeds)}): it draws anew for each of them")
         arms(self)
         return self

@@ -217,15 +217,15 @@ def _rules() -> Iterator[Case]:
         yield Case(f"{job}: {what}", _with(job, path, value))
     for what, path, value in (
         ("one candidate", ("candidates",), BASES[probe]["candidates"][:1]),
-        ("a draw for each seed", ("procedure",), {"seeds": [1, 2], "redraw": True}),
-        ("a draw for each of one seed", ("procedure",), {"seeds": [1], "redraw": True}),
+        ("a draw for each of three seeds", ("procedure",), {"seeds": [1, 2, 3], "redraw": True}),
+        ("a draw for each of two seeds", ("procedure",), {"seeds": [1, 2], "redraw": True}),
         ("candidates of the same name", ("candidates", 1, "name"), "a"),
         ("a candidate with two sources", ("candidates", 0, "endpoint"), endpoint),
         ("a candidate without a source", ("candidates", 0), {"name": "a"}),
         ("no benchmarks", ("evaluation", "benchmarks"), []),
     ):
         yield Case(f"{probe}: {what}", _with(probe, path, value))
-    for what, seeds in (("several seeds", [0, 1]), ("one seed", [0]), ("no seed", [])):
+    for what, seeds in (("three seeds", [0, 1, 2]), ("two seeds", [0, 1]), ("no seed", [])):
         manifest = _with(study, ("redraw",), True)
         manifest["spec"]["seeds"] = seeds
         yield Case(f"{study}: a draw for each of {what}", manifest)

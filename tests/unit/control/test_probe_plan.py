@@ -96,9 +96,9 @@ def test_every_seed_is_a_training_on_the_same_corpus() -> None:
 
 
 def test_with_redraw_every_seed_has_questions_and_traces_of_its_own() -> None:
-    seeded = {"rounds": 2, "seeds": [3, 4]}
+    seeded = {"rounds": 2, "seeds": [3, 4, 5]}
     graph = plan(probe(procedure=seeded | {"redraw": True}))
-    for number, draw_seed in ((1, 0), (2, 1)):
+    for number, draw_seed in ((1, 0), (2, 1), (3, 2)):
         early, late = graph[f"sample-a-r1-s{number}"], graph[f"sample-a-r2-s{number}"]
         assert early.params.sampling.seed == early.params.subset.seed == late.params.sampling.seed == draw_seed
         assert late.params.subset is None
@@ -106,20 +106,20 @@ def test_with_redraw_every_seed_has_questions_and_traces_of_its_own() -> None:
         assert graph[f"curate-a-r2-s{number}"].needs["sample"] == late.name
         assert graph[f"train-a-r2-s{number}"].needs["curate"] == f"curate-a-r2-s{number}"
         assert graph[f"train-a-r2-s{number}"].params.training.seed == seeded["seeds"][number - 1]
-    assert graph["decide-r2"].params.students["a"] == ["evaluate-a-r2-s1", "evaluate-a-r2-s2"]
+    assert graph["decide-r2"].params.students["a"] == [f"evaluate-a-r2-s{number}" for number in (1, 2, 3)]
     # What a job takes over from the winner is the first draw.
     assert graph["sample-a-r2-s1"].digest == plan(probe(procedure=seeded))["sample-a-r2"].digest
 
 
 def test_the_last_seed_is_followed_by_the_first() -> None:
-    seeded = {"rounds": 1, "seeds": [3, 4], "redraw": True}
+    seeded = {"rounds": 1, "seeds": [3, 4, 5], "redraw": True}
     graph = plan(probe(procedure=seeded, sampling={"samples": 1, "seed": 2**53}))
-    assert [graph[f"sample-a-s{n}"].params.sampling.seed for n in (1, 2)] == [2**53, 0]
+    assert [graph[f"sample-a-s{n}"].params.sampling.seed for n in (1, 2, 3)] == [2**53, 0, 1]
 
 
-def test_redraw_without_seeds_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"redraw needs two seeds or more \(got 1\)"):
-        probe(procedure={"seeds": [1], "redraw": True})
+def test_redraw_with_few_seeds_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"redraw needs 3 seeds or more \(got 2\)"):
+        probe(procedure={"seeds": [1, 2], "redraw": True})
 
 
 def test_too_many_students_and_equal_seeds_are_refused_with_what_to_do() -> None:
@@ -185,7 +185,7 @@ def test_standings_tell_the_cost_and_the_teachers_own_accuracy() -> None:
 
 
 def test_standings_tell_the_mean_over_the_draws_of_the_newest_round() -> None:
-    cluster = Cluster(probe(procedure={"rounds": 2, "seeds": [3, 4], "redraw": True}))
+    cluster = Cluster(probe(procedure={"rounds": 2, "seeds": [3, 4, 5], "redraw": True}))
     told = {
         "sample-a-r1-s1": {"traces": 10, "verified": 1, "mean_response_tokens": 9.0},
         "sample-a-r2-s1": {"traces": 100, "verified": 40, "mean_response_tokens": 30.0},

@@ -101,12 +101,12 @@ def test_variants_that_do_not_ask_for_difficulty_share_the_measurement_of_those_
 
 
 def test_with_redraw_every_training_has_traces_and_a_choice_of_its_own() -> None:
-    once, graph = plan(study(seeds=[5, 6])), plan(study(seeds=[5, 6], redraw=True))
-    assert [node.params.sampling.seed for node in graph.nodes if node.kind == "sample"] == [0, 1]
+    once, graph = plan(study(seeds=[5, 6, 7])), plan(study(seeds=[5, 6, 7], redraw=True))
+    assert [node.params.sampling.seed for node in graph.nodes if node.kind == "sample"] == [0, 1, 2]
     assert kinds(graph)["baseline"] == kinds(once)["baseline"] == 1
-    assert kinds(graph)["curate"] == 2 * kinds(once)["curate"]
+    assert kinds(graph)["curate"] == 3 * kinds(once)["curate"]
     assert kinds(graph)["train"] == kinds(once)["train"]
-    for number, sample in ((1, "sample"), (2, "sample-2")):
+    for number, sample in ((1, "sample"), (2, "sample-2"), (3, "sample-3")):
         for variant in ("right-hard-diverse", "random-questions"):
             assert graph[f"train-{variant}-s{number}"].needs["curate"] == f"curate-{variant}-s{number}"
             assert graph[f"curate-{variant}-s{number}"].needs["sample"] == sample
@@ -116,7 +116,7 @@ def test_with_redraw_every_training_has_traces_and_a_choice_of_its_own() -> None
         needs = graph[f"train-right-hard-steps-s{number}"].needs
         assert needs["matched"] == f"train-right-hard-diverse-s{number}"
     compared = graph["compare"].params.arms["wrong"]
-    assert compared.curates == ["curate-wrong-s1", "curate-wrong-s2"]
+    assert compared.curates == ["curate-wrong-s1", "curate-wrong-s2", "curate-wrong-s3"]
     assert set(compared.curates) <= set(graph["compare"].needs)
     # The first draw is that of a study without, and of the job.
     assert graph["train-right-s1"].digest == once["train-right-s1"].digest
@@ -173,7 +173,7 @@ def test_models_that_only_a_variant_names_are_sources() -> None:
     [
         ({"reference": "right-hrad"}, "there is no variant right-hrad; did you mean right-hard"),
         ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"seeds": [1], "redraw": True}, r"redraw needs two seeds or more .got 1."),
+        ({"seeds": [1, 2], "redraw": True}, r"redraw needs 3 seeds or more .got 2."),
         ({"seeds": list(range(10))}, "are 110 students, 96 at most; take fewer"),
         ({"ladder": ["right"], "reference": "right"}, "nothing to compare"),
         ({"variants": [{"name": "right"}]}, "names must differ, also from the ladder's .twice: right."),

@@ -94,7 +94,7 @@ def test_each_candidate_of_a_probe_is_looked_at() -> None:
 def test_each_draw_of_a_candidate_is_priced() -> None:
     text = (EXAMPLES / "probe.yaml").read_text()
     assert "    rounds: 2\n" in text
-    drawn_anew = forecast_of(text.replace("    rounds: 2\n", "    rounds: 2\n    seeds: [0, 1]\n    redraw: true\n"))
+    drawn_anew = forecast_of(text.replace("    rounds: 2\n", "    rounds: 2\n    seeds: [0, 1, 2]\n    redraw: true\n"))
     once = {stage.name: stage for stage in forecast_of(text).stages}
     for stage in drawn_anew.stages:
         if stage.name.startswith("sample-"):

@@ -49,13 +49,14 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
 
 @pytest.mark.parametrize("redraw", [False, True])
 def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_shifts(finished_probe, redraw):
-    context = finished_probe(SMALL, seeds=[0, 1], redraw=redraw)
+    context = finished_probe(SMALL, seeds=[0, 1, 2], redraw=redraw)
     found = {c.label: c for c in gathered(context).covariates}
     assert set(found) == {"careless", "terse"}
     shifts = [
         json.loads(context.artifact(f"train-terse-s{n}", "covariates").read_bytes())["shift"]["distance"]
-        for n in (1, 2)
+        for n in (1, 2, 3)
     ]
+    assert len(set(shifts)) == 3
     assert found["terse"].shift == pytest.approx(np.mean(shifts))
 
 
