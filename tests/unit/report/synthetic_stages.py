@@ -342,7 +342,7 @@ class _Builder:
         return outputs, _funnel(len(by_question), trace_fates), Usage()
 
     def _train(self, node: Node, folder: Path) -> tuple[dict[str, Path], dict[str, Any], Usage]:
-        rng = np.random.default_rng(len(node.name))
+        rng = np.random.default_rng(list(node.name.encode()))
         steps = self.shape.steps
         rows = [
             {
