@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kubedistill_api.base import Model
+from kubedistill_api.base import Model, later
 
 Outcome = Literal["continue", "clear", "tie"]
 
@@ -44,9 +44,22 @@ class Decision(Model):
     samples: int
     """Answers to each of them by each student."""
     seeds: int = 1
-    """Students trained on each corpus."""
+    """Students of each candidate."""
+    draws: int = later(1)
+    """Corpora that they learnt from: 1, or one for each student."""
     reason: str = ""
     """The decision in words."""
+
+    def scope(self) -> str:
+        """What the intervals cover, and what they do not."""
+        if self.draws > 1:
+            return "The intervals cover other questions and answers, other traces of each teacher and other trainings."
+        covered = "other questions, answers and trainings" if self.seeds > 1 else "other questions and answers"
+        left = "" if self.seeds > 1 else ", nor another training"
+        return (
+            f"The intervals cover {covered}. They do not cover another draw of a teacher's traces{left}, which may "
+            "differ by more: procedure.redraw draws anew."
+        )
 
     def dismisses(self, candidate: str | None) -> bool:
         """Whether nothing more is to be done for this candidate; for None, whether the procedure has ended."""

@@ -214,6 +214,8 @@ class DecideParams(Model):
     """How much larger each round is; the rounds' shares of the error that is allowed go by it."""
     confidence: float
     """Of the whole procedure."""
+    draws: int = later(1)
+    """Corpora of each candidate."""
 
 
 class ArmStages(Model):

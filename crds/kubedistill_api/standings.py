@@ -19,7 +19,7 @@ def completed(status: JobStatus, stages: str) -> tuple[str, str]:
     """Reason and message of a Complete condition; `stages` tells how the stages ended."""
     if status.comparison:
         return "Compared", f"{status.comparison.summary()}; {stages}"
-    decision = _last_decision(status)
+    decision = last_decision(status)
     if decision is None or decision.outcome not in REASONS:
         return "StagesSucceeded", stages
     return REASONS[decision.outcome], f"{decision.reason}; {stages}"
@@ -41,7 +41,7 @@ def with_standings(status: JobStatus, probe: TeacherProbe, graph: Graph, observe
         }
     order = [known[c.name] for c in probe.spec.candidates if c.name in known]
     standings = sorted(order, key=lambda s: (-(s.left_round or probe.spec.procedure.rounds + 1), -s.score))
-    decision = _last_decision(status)
+    decision = last_decision(status)
     winner = None
     if standings and holds(status.conditions, "Complete"):
         winner = decision.leader if decision else standings[0].candidate
@@ -53,7 +53,7 @@ def _decisions(status: JobStatus) -> list[Decision]:
     return sorted(found, key=lambda decision: decision.round)
 
 
-def _last_decision(status: JobStatus) -> Decision | None:
+def last_decision(status: JobStatus) -> Decision | None:
     return next(reversed(_decisions(status)), None)
 
 

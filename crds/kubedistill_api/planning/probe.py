@@ -43,6 +43,7 @@ def plan_probe(builder: Builder, probe: TeacherProbe) -> None:
             rounds=procedure.rounds,
             growth=procedure.growth,
             confidence=procedure.confidence,
+            draws=len(_draws_of(spec)),
         )
         guard = Guard(decide=next(iter(decided))) if decided else None
         evaluations = {role: role for roles in students.values() for role in roles}

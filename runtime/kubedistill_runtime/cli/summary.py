@@ -9,6 +9,7 @@ from rich.table import Table
 
 from kubedistill_api.comparison import ArmResult, Comparison, points
 from kubedistill_api.graph import Graph
+from kubedistill_api.standings import last_decision
 from kubedistill_api.status import CorpusStatus, JobStatus, Score, Standing
 from kubedistill_runtime.cli.live import duration, elapsed, shown_path, stage_table
 from kubedistill_runtime.local.process import last_lines
@@ -43,6 +44,8 @@ def summary(name: str, status: JobStatus, *, fill: bool) -> Iterator[RenderableT
         yield standings_table(status)
         if status.outcome:
             yield f"[bold]{escape(status.outcome.reason)}[/]"
+        if decision := last_decision(status):
+            yield escape(decision.scope())
     if status.comparison:
         yield ""
         yield comparison_table(status.comparison)

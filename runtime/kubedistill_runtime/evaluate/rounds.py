@@ -36,10 +36,17 @@ def leads(students: Sequence[Student], of_pair: float) -> tuple[Student, dict[st
 
 
 def decide(
-    students: Sequence[Student], *, candidates: int, number: int, rounds: int, growth: int, confidence: float
+    students: Sequence[Student],
+    *,
+    candidates: int,
+    number: int,
+    rounds: int,
+    growth: int,
+    confidence: float,
+    draws: int = 1,
 ) -> Decision:
     """The decision of round `number`. `students` are those of the candidates that are left, in the manifest's order,
-    which decides among equals; `candidates` is how many the procedure began with.
+    which decides among equals; `candidates` is how many the procedure began with, `draws` how many corpora each has.
 
     Raises ValueError without students, or where they were not asked the same.
     """
@@ -61,6 +68,7 @@ def decide(
         questions=leader.questions,
         samples=max(leader.samples),
         seeds=leader.seeds,
+        draws=draws,
         reason=_reason(outcome, leader.candidate, behind, close),
     )
 

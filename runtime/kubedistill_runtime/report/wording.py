@@ -201,6 +201,8 @@ def caution_of(report: Report) -> str:
     """What the report's intervals do not say."""
     if report.comparison:
         return study_caution(report.comparison)
+    if report.decisions:
+        return report.decisions[-1].scope()
     return caution(report.evaluated[0].benchmarks) if report.evaluated else ""
 
 

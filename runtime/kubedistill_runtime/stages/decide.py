@@ -30,6 +30,7 @@ def run(context: StageContext, params: DecideParams) -> StageResult:
         rounds=params.rounds,
         growth=params.growth,
         confidence=params.confidence,
+        draws=params.draws,
     )
     print(decision.reason, flush=True)
     path = context.folder / DECISION_FILE

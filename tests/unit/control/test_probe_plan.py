@@ -107,6 +107,8 @@ def test_with_redraw_every_seed_has_questions_and_traces_of_its_own() -> None:
         assert graph[f"train-a-r2-s{number}"].needs["curate"] == f"curate-a-r2-s{number}"
         assert graph[f"train-a-r2-s{number}"].params.training.seed == seeded["seeds"][number - 1]
     assert graph["decide-r2"].params.students["a"] == [f"evaluate-a-r2-s{number}" for number in (1, 2, 3)]
+    assert graph["decide-r2"].params.draws == 3
+    assert plan(probe(procedure=seeded))["decide-r2"].params.draws == 1
     # What a job takes over from the winner is the first draw.
     assert graph["sample-a-r2-s1"].digest == plan(probe(procedure=seeded))["sample-a-r2"].digest
 
@@ -204,6 +206,21 @@ def test_standings_tell_the_mean_over_the_draws_of_the_newest_round() -> None:
     )
     (standing,) = (s for s in cluster.status.standings if s.candidate == "a")
     assert (standing.teacher_accuracy, standing.trace_tokens, standing.corpus_nll) == (0.5, 35.0, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "draws", "covered", "left"),
+    [
+        (1, 1, "cover other questions and answers.", "do not cover another draw of a teacher's traces, nor another tr"),
+        (3, 1, "answers and trainings.", "do not cover another draw of a teacher's traces, which"),
+        (3, 3, "other traces of each teacher and other trainings.", ""),
+    ],
+)
+def test_a_decision_says_what_its_intervals_cover(seeds: int, draws: int, covered: str, left: str) -> None:
+    told = decision("clear", {"a": 0.9, "b": 0.4}, ["a"]).model_copy(update={"seeds": seeds, "draws": draws})
+    assert covered in told.scope()
+    assert left in told.scope()
+    assert ("do not cover" in told.scope()) == bool(left)
 
 
 def test_a_decision_over_16_candidates_fits_into_a_termination_message() -> None:
