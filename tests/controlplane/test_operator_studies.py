@@ -37,6 +37,16 @@ async def test_a_study_compares_its_variants_and_says_what_it_found(case: Case, 
     assert row.startswith("study Complete 17/17 stages models/careless-teacher right 80.0 (all) ")
 
 
+async def test_with_redraw_every_training_has_traces_and_a_corpus_of_its_own(case: Case) -> None:
+    await case.create(runtime(), study(ladder=["all", "right"], seeds=[0, 1, 2], redraw=True))
+    async with case.operator():
+        done = await case.finished("study", "DistillationStudy")
+    assert done["status"]["phase"] == "Complete", done["status"]["conditions"]
+    kinds = [stage["kind"] for stage in done["status"]["stages"]]
+    assert [kinds.count(kind) for kind in ("baseline", "sample", "curate", "train")] == [1, 3, 6, 6]
+    assert {stage["state"] for stage in done["status"]["stages"]} == {"Succeeded"}
+
+
 async def test_a_grid_that_is_changed_on_the_way_is_told_and_not_followed(case: Case) -> None:
     await case.create(runtime(), study(ladder=["all", "right"], seeds=[0], grid={GRID: [1e-5, 1e-4]}))
     case.player.hold("sample")
