@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from kubedistill_api.job import DistillationJob, Recipe
 from kubedistill_api.probe import TeacherProbe, TeacherProbeSpec
@@ -67,10 +68,11 @@ class Graph:
     nodes: tuple[Node, ...]
 
     def __getitem__(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     def stage_spec(self, name: str, root: str, runtime: RuntimeSpec, attempt: int = 0) -> StageSpec:
         """What the executor gives to the stage; `root` is the namespace's storage URI."""

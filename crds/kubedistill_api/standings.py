@@ -1,7 +1,7 @@
 """A probe's candidates in their order, and what its rounds decided. Pure."""
 
-from collections import Counter
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from kubedistill_api.conditions import holds
@@ -9,8 +9,13 @@ from kubedistill_api.decision import Decision
 from kubedistill_api.graph import Graph
 from kubedistill_api.observed import Observed
 from kubedistill_api.probe import TeacherProbe
-from kubedistill_api.stage import CurateParams, DecideParams, SampleParams, StageKind, TrainParams
+from kubedistill_api.stage import DecideParams, StageKind
 from kubedistill_api.status import JobStatus, ProbeOutcome, StageStatus, Standing, Usage
+
+Round = dict[StageKind, list[str]]
+"""A candidate's stages of a round by kind, from sampling to evaluation; of each one for every draw or training."""
+
+Metrics = dict[str, float | int | str | None]
 
 REASONS = {"clear": "WinnerClear", "tie": "Tie"}
 
@@ -36,8 +41,8 @@ def with_standings(status: JobStatus, probe: TeacherProbe, graph: Graph, observe
     if graph.nodes:
         known = {
             candidate: standing
-            for candidate, names in stages_of(graph).items()
-            if (standing := _standing(candidate, names, by_name, graph, observed, known.get(candidate), status))
+            for candidate, rounds in rounds_of(graph).items()
+            if (standing := _standing(candidate, rounds, by_name, graph, observed, known.get(candidate), status))
         }
     order = [known[c.name] for c in probe.spec.candidates if c.name in known]
     standings = sorted(order, key=lambda s: (-(s.left_round or probe.spec.procedure.rounds + 1), -s.score))
@@ -64,28 +69,28 @@ def _outcome(decision: Decision | None) -> ProbeOutcome | None:
     return ProbeOutcome(outcome=decision.outcome, round=decision.round, tied=tied, reason=decision.reason)
 
 
-def stages_of(graph: Graph) -> dict[str, list[str]]:
-    """Stages of each candidate in the order of the plan; those that candidates share are nobody's."""
-    reached: dict[str, set[str]] = {}
+def rounds_of(graph: Graph) -> dict[str, list[Round]]:
+    """Of each candidate, in the manifest's order, the rounds that it may be in. What candidates share is in none."""
+    found: dict[str, list[Round]] = {}
     for node in graph.nodes:
         if isinstance(node.params, DecideParams):
             for candidate, evaluations in node.params.students.items():
-                todo, found = list(evaluations), reached.setdefault(candidate, set())
-                while todo:
-                    name = todo.pop()
-                    if name not in found:
-                        found.add(name)
-                        todo += graph[name].needs.values()
-    owners = Counter(name for found in reached.values() for name in found)
-    return {
-        candidate: [node.name for node in graph.nodes if node.name in found and (owners[node.name] == 1)]
-        for candidate, found in reached.items()
-    }
+                found.setdefault(candidate, []).append(_behind(graph, evaluations))
+    return found
+
+
+def _behind(graph: Graph, evaluations: Sequence[str]) -> Round:
+    found: Round = {}
+    names = evaluations
+    for kind in ("evaluate", "train", "curate", "sample"):
+        found[kind] = list(dict.fromkeys(name for name in names if graph[name].kind == kind))
+        names = [need for name in found[kind] for need in graph[name].needs.values()]
+    return found
 
 
 def _standing(
     candidate: str,
-    names: list[str],
+    rounds: Sequence[Round],
     by_name: dict[str, StageStatus],
     graph: Graph,
     observed: Observed,
@@ -94,9 +99,8 @@ def _standing(
 ) -> Standing | None:
     """By the decisions; before the first of them by its students' scores as far as they are there."""
     update: dict[str, object] = {}
-    results = [
-        r for name in names if graph[name].kind == "evaluate" and (r := observed.results.get(graph[name].digest))
-    ]
+    evaluations = (name for stages in rounds for name in stages["evaluate"])
+    results = [r for name in evaluations if (r := observed.results.get(graph[name].digest))]
     deltas = [d.mean for result in results for d in result.deltas if d.metric.startswith("avg")]
     if deltas:
         update["delta"] = sum(deltas) / len(deltas)
@@ -114,16 +118,17 @@ def _standing(
         update["score"] = sum(scores) / len(scores)
     if known is None and "score" not in update:
         return None
-    done = [by_name[name] for name in names if name in by_name and by_name[name].state == "Succeeded"]
-    update |= _of_the_traces(done, graph)
-    update["usage"] = _sum([stage.usage for stage in done if stage.usage])
+    names = itertools.chain.from_iterable(itertools.chain(*stages.values()) for stages in rounds)
+    done = {name: by_name[name] for name in names if name in by_name and by_name[name].state == "Succeeded"}
+    update |= _of_the_traces(done, rounds)
+    update["usage"] = _sum([stage.usage for stage in done.values() if stage.usage])
     return Standing.model_validate((known.model_dump() if known else {"candidate": candidate}) | update)
 
 
-def _of_the_traces(done: list[StageStatus], graph: Graph) -> dict[str, object]:
+def _of_the_traces(done: Mapping[str, StageStatus], rounds: Sequence[Round]) -> dict[str, object]:
     """What the traces of its newest round say of the teacher and of its corpus; of several draws or trainings their
     mean."""
-    drawn, trained = _newest_round(done, graph, "sample"), _newest_round(done, graph, "train")
+    drawn, trained = _newest(done, rounds, "sample"), _newest(done, rounds, "train")
     shares = []
     for metrics in drawn:
         traces, verified = metrics.get("traces"), metrics.get("verified")
@@ -138,23 +143,16 @@ def _of_the_traces(done: list[StageStatus], graph: Graph) -> dict[str, object]:
     return {field: mean(values) for field, values in means.items() if values}
 
 
-def _numbers(stages: list[Mapping[str, object]], name: str) -> list[float]:
+def _numbers(stages: list[Metrics], name: str) -> list[float]:
     return [value for metrics in stages if isinstance(value := metrics.get(name), int | float)]
 
 
-def _newest_round(done: list[StageStatus], graph: Graph, kind: StageKind) -> list[Mapping[str, object]]:
-    """Metrics of the stages of a kind that are of the same part of the questions as the last one of them."""
-    rounds = [(_share_of(graph, stage.name), stage.metrics) for stage in done if stage.kind == kind]
-    return [metrics for share, metrics in rounds if share == rounds[-1][0]]
-
-
-def _share_of(graph: Graph, name: str) -> float:
-    """Of the questions that a round has, by one of its stages."""
-    node = graph[name]
-    if isinstance(node.params, TrainParams):
-        return _share_of(graph, node.needs["curate"])
-    assert isinstance(node.params, SampleParams | CurateParams)
-    return node.params.subset.share if node.params.subset else 1.0
+def _newest(done: Mapping[str, StageStatus], rounds: Sequence[Round], kind: StageKind) -> list[Metrics]:
+    """Metrics of the stages of a kind in the last round that has any."""
+    for stages in reversed(rounds):
+        if found := [done[name].metrics for name in stages[kind] if name in done]:
+            return found
+    return []
 
 
 def _sum(usages: list[Usage]) -> Usage:

@@ -26,7 +26,7 @@ from kubedistill_api.stage import (
     StageResult,
     TrainParams,
 )
-from kubedistill_api.standings import stages_of
+from kubedistill_api.standings import rounds_of
 from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.estimate import tokens as count
 from kubedistill_runtime.estimate.benchmarks import BenchmarkForecast
@@ -124,6 +124,13 @@ class _Forecaster:
     ) -> None:
         self.forecast = Forecast(graph.resource)
         self._resource, self._graph, self._runtime, self._results = resource, graph, runtime, results
+        self._candidates = {
+            name: number
+            for number, rounds in enumerate(rounds_of(graph).values())
+            for stages in rounds
+            for name in stages["sample"]
+        }
+        """The number of the candidate that each sample stage of a probe is of."""
         self._recipe = recipe(resource)
         self._questions = self._benchmark_questions = 0
         self._of_harness: dict[str, int] = {}
@@ -226,9 +233,7 @@ class _Forecaster:
             return replace(stage, tokens=drawn, gpus=0, endpoint=True, limited_seconds=limited)
         where = f"{self._where}.teacher"
         if isinstance(self._resource, TeacherProbe):
-            stages = stages_of(self._graph)
-            candidates = enumerate(self._resource.spec.candidates)
-            where = f"spec.candidates[{next(at for at, c in candidates if node.name in stages[c.name])}]"
+            where = f"spec.candidates[{self._candidates[node.name]}]"
         return self._serve(stage, params.engine, drawn, role, sampling.max_tokens, params.model, where)
 
     def _baseline(self, stage: StageForecast, params: BaselineParams, role: RoleSpec) -> StageForecast:

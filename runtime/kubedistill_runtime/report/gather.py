@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kubedistill_api.graph import Graph
 from kubedistill_api.planning import plan
 from kubedistill_api.probe import TeacherProbe
-from kubedistill_api.stage import SPEC_FILE, DecideParams, StageSpec
+from kubedistill_api.stage import SPEC_FILE, StageKind, StageSpec
+from kubedistill_api.standings import Round, rounds_of
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.data.storage import working_folder
 from kubedistill_runtime.report import covariates, excerpts, tables
@@ -40,7 +40,7 @@ STEPS = (
 QUESTION_STEPS = tuple((f"questions_{key}", label) for key, label in STEPS)
 CREDENTIALS = re.compile(r"(https?://)[^/\s]*@|([a-z][a-z0-9+.-]*://)[^/\s]*:[^/\s]*@")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-TRACK_KINDS = ("sample", "curate", "train", "evaluate")
+TRACK_KINDS: tuple[StageKind, ...] = ("sample", "curate", "train", "evaluate")
 
 
 def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
@@ -94,33 +94,26 @@ def publishable(value: Any) -> Any:
     return CREDENTIALS.sub(r"\1\2", value) if isinstance(value, str) else value
 
 
-def _roles(context: StageContext, kind: str, manifest: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+def _roles(context: StageContext, kind: str, manifest: dict[str, Any]) -> dict[str, Round]:
     """Of each track the stages that are there, by kind: a job's own; of each candidate those of the last round that it
     was in, in the order of the manifest."""
     if kind == "DistillationJob":
         return {"": {stage: [stage] for stage in TRACK_KINDS}}
     if kind == "DistillationStudy":
         return {}
-    graph = plan(TeacherProbe.model_validate(manifest))
-    found: dict[str, dict[str, list[str]]] = {}
-    for node in graph.nodes:
-        if isinstance(node.params, DecideParams):
-            for candidate, evaluations in node.params.students.items():
-                behind = _behind(graph, evaluations)
-                there = {stage: [r for r in roles if r in context.spec.inputs] for stage, roles in behind.items()}
-                if any(there.values()):
-                    found[candidate] = there
+    found: dict[str, Round] = {}
+    for candidate, rounds in rounds_of(plan(TeacherProbe.model_validate(manifest))).items():
+        for stages in reversed(rounds):
+            there = {stage: [name for name in names if name in context.spec.inputs] for stage, names in stages.items()}
+            if any(there.values()):
+                found[candidate] = there
+                break
     return found
 
 
-def _behind(graph: Graph, evaluations: list[str]) -> dict[str, list[str]]:
-    """What evaluations are of, from the sampling on, by kind; one for each draw or training."""
-    found: dict[str, list[str]] = {}
-    names = evaluations
-    for kind in reversed(TRACK_KINDS):
-        found[kind] = list(dict.fromkeys(name for name in names if graph[name].kind == kind))
-        names = [need for name in found[kind] for need in graph[name].needs.values()]
-    return found
+def _shown(roles: Round) -> dict[StageKind, str]:
+    """Of several draws or trainings the first."""
+    return {kind: next(iter(found), "") for kind, found in roles.items()}
 
 
 def _stage(stages: tuple[Stage, ...], role: str) -> Stage | None:
@@ -157,11 +150,8 @@ def _teacher(spec: dict[str, Any], track: str, sample: Stage | None) -> str:
     return _source(spec.get("teacher"))
 
 
-def _track(
-    context: StageContext, stages: tuple[Stage, ...], name: str, roles: dict[str, list[str]], spec: dict[str, Any]
-) -> Track:
-    """Of several draws or trainings the first is shown."""
-    role = {kind: next(iter(found), "") for kind, found in roles.items()}
+def _track(context: StageContext, stages: tuple[Stage, ...], name: str, roles: Round, spec: dict[str, Any]) -> Track:
+    role = _shown(roles)
     traces = _artifact(context, role["sample"], "traces")
     trace_fates = _artifact(context, role["curate"], "trace_fates")
     scores = _artifact(context, role["evaluate"], "scores")
@@ -204,9 +194,7 @@ def _training(path: Path | None) -> Training | None:
     return Training(tuple(rows)) if rows else None
 
 
-def _covariates(
-    context: StageContext, report: Report, roles: dict[str, dict[str, list[str]]]
-) -> tuple[Covariates, ...]:
+def _covariates(context: StageContext, report: Report, roles: dict[str, Round]) -> tuple[Covariates, ...]:
     """What was measured of each corpus; nothing where an earlier version trained, or the manifest asks for none."""
 
     def of(label: str, score: float | None, trains: list[str]) -> Covariates | None:
@@ -280,13 +268,13 @@ def _pass_rates(context: StageContext, kind: str) -> PassRates | None:
     return tables.pass_rates(path, fates)
 
 
-def _traces(context: StageContext, roles: dict[str, dict[str, list[str]]]) -> Excerpts | None:
+def _traces(context: StageContext, roles: dict[str, Round]) -> Excerpts | None:
     questions = _artifact(context, "prepare", "questions")
     teachers = {}
     for track, of in roles.items():
-        sample, curate = (next(iter(of[kind]), "") for kind in ("sample", "curate"))
-        if path := _artifact(context, sample, "traces"):
-            fates = (_artifact(context, curate, name) for name in ("trace_fates", "question_fates"))
+        role = _shown(of)
+        if path := _artifact(context, role["sample"], "traces"):
+            fates = (_artifact(context, role["curate"], name) for name in ("trace_fates", "question_fates"))
             teachers[track] = excerpts.TraceFiles(path, *fates)
     return excerpts.traces(teachers, questions) if teachers and questions else None
 
