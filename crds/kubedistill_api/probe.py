@@ -16,6 +16,7 @@ from kubedistill_api.data import (
 )
 from kubedistill_api.job import EvaluationSpec, RuntimeRef, Seconds, StudentSpec
 from kubedistill_api.meta import ObjectMeta
+from kubedistill_api.seeds import SEED_RULES, Seed, check_seeds
 from kubedistill_api.status import JobStatus
 from kubedistill_api.training import TrainingSpec
 
@@ -44,11 +45,6 @@ class Candidate(Model):
         return self
 
 
-LEAST_DRAWS = 3
-"""Draws with `redraw`: the interval of two neither keeps its promise nor tells anything (docs/statistics.md)."""
-REDRAW_NEEDS = f"redraw needs {LEAST_DRAWS} seeds or more"
-
-
 class ProcedureSpec(Model):
     """In how many rounds the candidates are compared, and how sure the answer has to be.
 
@@ -64,7 +60,7 @@ class ProcedureSpec(Model):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Probability with which no interval that the procedure shows misses its difference, over all pairs of candidates
     and all rounds; so also a bound for how often the best candidate leaves. Default 0.95."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(max_length=16)] = []
+    seeds: Annotated[list[Seed], Field(max_length=16)] = []
     """Seeds of the training: a student is trained with each, and their spread widens the intervals. Default: one
     student with `training.seed`, so that the intervals speak of questions and samples only."""
     redraw: bool = False
@@ -73,22 +69,11 @@ class ProcedureSpec(Model):
     three are the least, five are better. Default false."""
 
     @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
-        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
-        if twice:
-            raise ValueError(f"seeds must differ (twice: {', '.join(map(str, twice))})")
+    def _seeds(self) -> Self:
+        check_seeds(self.seeds, redraw=self.redraw)
         return self
 
-    @model_validator(mode="after")
-    def _something_to_redraw(self) -> Self:
-        if self.redraw and len(self.seeds) < LEAST_DRAWS:
-            raise ValueError(f"{REDRAW_NEEDS} (got {len(self.seeds)}): it draws anew for each of them")
-        return self
-
-    rules: ClassVar = (
-        Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
-        Rule(f"!self.redraw || self.seeds.size() >= {LEAST_DRAWS}", REDRAW_NEEDS),
-    )
+    rules: ClassVar = SEED_RULES
 
 
 MAX_STUDENTS = 96

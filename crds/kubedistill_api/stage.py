@@ -234,6 +234,11 @@ class ArmStages(Model):
     settings: str = later("")
     """The values of the grid's fields, in words."""
 
+    @property
+    def corpora(self) -> list[str]:
+        """All stages that chose a corpus of it."""
+        return self.curates or [self.curate]
+
 
 class CompareParams(Model):
     """Compare the variants of a study. Needs: the stages that it names."""

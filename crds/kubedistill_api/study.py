@@ -14,11 +14,11 @@ from kubedistill_api.document import Path
 from kubedistill_api.explain import Schema, dotted, explain, nearest
 from kubedistill_api.job import Recipe, RuntimeRef, Seconds
 from kubedistill_api.meta import ObjectMeta
-from kubedistill_api.probe import LEAST_DRAWS, MAX_STUDENTS, REDRAW_NEEDS
+from kubedistill_api.probe import MAX_STUDENTS
+from kubedistill_api.seeds import SEED_RULES, Seed, check_seeds
 from kubedistill_api.status import JobStatus
 from kubedistill_api.variants import MATCHED_WITH, STANDARD, Match, Standard, StandardVariant
 
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Changes = Annotated[dict[str, Any], Field(max_length=32)]
 """Dotted path below `spec.job` -> value; entries of lists by their number from 0, as `questions.0.limit`."""
 
@@ -104,8 +104,7 @@ class DistillationStudySpec(Model):
             f"self.variants.all(one, !has(one.like) || !(one.like in {_MATCHING})))",
             f"variants that are matched need {MATCHED_WITH} in the ladder",
         ),
-        Rule("self.seeds.all(seed, self.seeds.exists_one(other, other == seed))", "seeds must differ"),
-        Rule(f"!self.redraw || self.seeds.size() >= {LEAST_DRAWS}", REDRAW_NEEDS),
+        *SEED_RULES,
     )
 
     @model_validator(mode="after")
@@ -117,6 +116,7 @@ class DistillationStudySpec(Model):
                 "job.teacher.probeRef is not for studies; give model or endpoint: the probe's status names its winner"
             )
         _check_names(self)
+        check_seeds(self.seeds, redraw=self.redraw)
         students = len(self.ladder + self.variants) * len(cells(self)) * max(1, len(self.seeds))
         if students > MAX_STUDENTS:
             raise ValueError(
@@ -124,8 +124,6 @@ class DistillationStudySpec(Model):
                 f"{max(1, len(self.seeds))} seeds are {students} students, {MAX_STUDENTS} at most; take fewer of them, "
                 "or make several studies: they share what they have in common"
             )
-        if self.redraw and len(self.seeds) < LEAST_DRAWS:
-            raise ValueError(f"{REDRAW_NEEDS} (got {len(self.seeds)}): it draws anew for each of them")
         arms(self)
         return self
 
@@ -218,9 +216,6 @@ def _check_names(spec: DistillationStudySpec) -> None:
         near = nearest(spec.reference, names)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"reference: there is no variant {spec.reference}; {hint}variants: {', '.join(names)}")
-    twice_seeds = sorted({seed for seed in spec.seeds if spec.seeds.count(seed) > 1})
-    if twice_seeds:
-        raise ValueError(f"seeds must differ (twice: {', '.join(map(str, twice_seeds))})")
     difficulty, kept = spec.job.curation.difficulty, spec.job.curation.diversity.trajectories
     measured = difficulty.max_pass_rate is not None or difficulty.keep_hardest is not None
     like = {variant.name: variant.like for variant in spec.variants if variant.like} | {n: n for n in spec.ladder}

@@ -1,7 +1,7 @@
 """The stages of a probe: every round of every candidate."""
 
 from kubedistill_api.graph import ALREADY_DRAWN, Builder
-from kubedistill_api.planning.stages import add_baseline, add_prepare, add_report, add_student, following, weights
+from kubedistill_api.planning.stages import add_baseline, add_prepare, add_report, add_student, ends, following, weights
 from kubedistill_api.probe import ProcedureSpec, TeacherProbe, TeacherProbeSpec
 from kubedistill_api.stage import DecideParams, Guard, QuestionSubset, SampleParams
 
@@ -9,6 +9,7 @@ from kubedistill_api.stage import DecideParams, Guard, QuestionSubset, SamplePar
 def plan_probe(builder: Builder, probe: TeacherProbe) -> None:
     """Every round of every candidate; which of them are needed is decided on the way."""
     spec, procedure = probe.spec, probe.spec.procedure
+    draws = _draws_of(spec)
     prepare = add_prepare(builder, spec)
     baseline = add_baseline(builder, prepare, spec)
     before: dict[str, str] = {}
@@ -20,7 +21,7 @@ def plan_probe(builder: Builder, probe: TeacherProbe) -> None:
         students: dict[str, list[str]] = {}
         for candidate in spec.candidates:
             guard = Guard(decide=next(iter(decided)), candidate=candidate.name) if decided else None
-            for end, draw_seed, seeds in _draws_of(spec):
+            for end, draw_seed, seeds in draws:
                 subset = _subset(procedure, number, draw_seed)
                 drawn = {ALREADY_DRAWN: before[candidate.name + end]} if before.get(candidate.name + end) else {}
                 params = SampleParams(
@@ -43,7 +44,7 @@ def plan_probe(builder: Builder, probe: TeacherProbe) -> None:
             rounds=procedure.rounds,
             growth=procedure.growth,
             confidence=procedure.confidence,
-            draws=len(_draws_of(spec)),
+            draws=len(draws),
         )
         guard = Guard(decide=next(iter(decided))) if decided else None
         evaluations = {role: role for roles in students.values() for role in roles}
@@ -59,8 +60,9 @@ def _draws_of(spec: TeacherProbeSpec) -> list[tuple[str, int, list[int]]]:
     """
     if not spec.procedure.redraw:
         return [("", spec.sampling.seed, spec.procedure.seeds)]
-    first = spec.sampling.seed
-    return [(f"-s{n + 1}", following(first, n), [seed]) for n, seed in enumerate(spec.procedure.seeds)]
+    first, seeds = spec.sampling.seed, spec.procedure.seeds
+    numbered = enumerate(zip(ends(len(seeds)), seeds, strict=True))
+    return [(end, following(first, number), [seed]) for number, (end, seed) in numbered]
 
 
 def _subset(procedure: ProcedureSpec, number: int, seed: int) -> QuestionSubset | None:

@@ -99,15 +99,14 @@ def add_student(
     # The base was asked as often as `evaluation.samples` says; with fewer samples there is nothing to compare with.
     base = {} if subset else measured
     evaluations = []
-    for number, seed in enumerate(seeds or [spec.training.seed], 1):
-        end = f"{suffix}-s{number}" if len(seeds) > 1 else suffix
+    for end, seed in zip(ends(len(seeds)), seeds or [spec.training.seed], strict=True):
         training = spec.training.model_copy(update={"seed": seed})
         train = builder.add(
-            f"train{end}", TrainParams(model=weights(spec.student), training=training), guard, curate=curate
+            f"train{suffix}{end}", TrainParams(model=weights(spec.student), training=training), guard, curate=curate
         )
         if spec.evaluation.benchmarks:
             needs = {"prepare": prepare, "train": train, **base}
-            evaluations.append(builder.add(f"evaluate{end}", evaluation, guard, **needs))
+            evaluations.append(builder.add(f"evaluate{suffix}{end}", evaluation, guard, **needs))
     return evaluations
 
 
@@ -123,6 +122,11 @@ def evaluation_params(spec: Recipe | TeacherProbeSpec, samples: int, students: S
         trust_remote_code=spec.student.trust_remote_code,
         harness=_of_harness(spec),
     )
+
+
+def ends(number: int) -> list[str]:
+    """What the names of so many draws or trainings end with; of a single one with nothing."""
+    return [f"-s{n}" for n in range(1, number + 1)] if number > 1 else [""]
 
 
 def following(seed: int, number: int) -> int:

@@ -10,6 +10,7 @@ from kubedistill_api.planning.stages import (
     add_prepare,
     add_report,
     add_sample,
+    ends,
     evaluation_params,
     following,
     wants_rates,
@@ -28,34 +29,32 @@ def plan_study(builder: Builder, study: DistillationStudy) -> None:
     draws = len(spec.seeds) if spec.redraw else 1
     shared: dict[str, tuple[str, str | None]] = {}
     """Of each variant: prepare and baseline."""
-    samples: dict[str, list[str]] = {}
-    """Of each variant one for each draw, as the corpora are."""
+    drawn: dict[str, list[tuple[Recipe, str]]] = {}
+    """Of each variant the recipe and the sample stage of each draw."""
     for arm in compared:
         prepare = add_prepare(builder, arm.recipe)
         shared[arm.name] = (prepare, add_baseline(builder, prepare, arm.recipe, rates))
-        samples[arm.name] = [_traces(builder, prepare, _redrawn(arm.recipe, draw)) for draw in range(draws)]
+        recipes = [_redrawn(arm.recipe, draw) for draw in range(draws)]
+        drawn[arm.name] = [(recipe, _traces(builder, prepare, recipe)) for recipe in recipes]
     curates: dict[str, list[str]] = {}
     trains: dict[str, list[str]] = {}
     # What others are matched with comes first, since a stage is added after those that it needs.
     for arm in sorted(compared, key=lambda arm: arm.matched is not None):
         matched = by_name[arm.matched] if arm.matched else None
-        curates[arm.name] = []
-        for draw, sample in enumerate(samples[arm.name]):
-            like = curates[matched.name][draw] if matched else None
-            curates[arm.name].append(_corpus(builder, arm, draw, draws, like, sample, *shared[arm.name]))
+        like = curates[matched.name] if matched and arm.match != "steps" else None
+        curates[arm.name] = _corpora(builder, arm, drawn[arm.name], like, *shared[arm.name])
         seeds = spec.seeds or [arm.recipe.training.seed]
         trains[arm.name] = []
-        for number, seed in enumerate(seeds, 1):
-            needs = {"curate": curates[arm.name][number - 1 if spec.redraw else 0]}
+        for number, (end, seed) in enumerate(zip(ends(len(seeds)), seeds, strict=True)):
+            needs = {"curate": curates[arm.name][number if spec.redraw else 0]}
             steps = matched is not None and arm.match == "steps"
             if steps and matched:
-                needs["matched"] = trains[matched.name][number - 1]
+                needs["matched"] = trains[matched.name][number]
             params = TrainParams(
                 model=weights(arm.recipe.student),
                 training=arm.recipe.training.model_copy(update={"seed": seed}),
                 match_steps=steps,
             )
-            end = f"-s{number}" if len(seeds) > 1 else ""
             trains[arm.name].append(builder.add(f"train-{arm.name}{end}", params, **needs))
     evaluates = _scored(builder, study, compared, trains, shared)
     order = [arm.name for arm in compared]
@@ -93,26 +92,25 @@ def _traces(builder: Builder, prepare: str, recipe: Recipe) -> str:
     return add_sample(builder, prepare, recipe, teacher.model, teacher.endpoint, teacher.engine)
 
 
-def _corpus(
+def _corpora(
     builder: Builder,
     arm: Arm,
-    draw: int,
-    draws: int,
-    like: str | None,
-    sample: str,
+    drawn: Sequence[tuple[Recipe, str]],
+    like: Sequence[str] | None,
     prepare: str,
     baseline: str | None,
-) -> str:
-    """Of one of the draws; `like` is the corpus of the same draw that it may be matched with."""
-    needs = {"prepare": prepare, "sample": sample}
-    if baseline:
-        needs["baseline"] = baseline
-    params = CurateParams(curation=_redrawn(arm.recipe, draw).curation)
-    if like and arm.match != "steps":
-        params = params.model_copy(update={"match": arm.match})
-        needs["matched"] = like
-    end = f"-s{draw + 1}" if draws > 1 else ""
-    return builder.add(f"curate-{arm.name}{end}", params, **needs)
+) -> list[str]:
+    """One of each draw; `like` are the corpora of the same draws that they take as many from."""
+    found = []
+    for number, (end, (recipe, sample)) in enumerate(zip(ends(len(drawn)), drawn, strict=True)):
+        params, needs = CurateParams(curation=recipe.curation), {"prepare": prepare, "sample": sample}
+        if baseline:
+            needs["baseline"] = baseline
+        if like:
+            params = params.model_copy(update={"match": arm.match})
+            needs["matched"] = like[number]
+        found.append(builder.add(f"curate-{arm.name}{end}", params, **needs))
+    return found
 
 
 def _scored(

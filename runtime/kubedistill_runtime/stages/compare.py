@@ -29,7 +29,7 @@ def run(context: StageContext, params: CompareParams) -> StageResult:
             base = base_score(scores[0])
         asked = questions
         measured.append(one)
-    draws = max(len(stages.curates) or 1 for stages in params.arms.values())
+    draws = max(len(stages.corpora) for stages in params.arms.values())
     comparison = compare(measured, confidence=params.confidence, base=base, draws=draws)
     print("\n".join(comparison.sentences()), flush=True)
     path = context.folder / COMPARISON_FILE
@@ -40,13 +40,12 @@ def run(context: StageContext, params: CompareParams) -> StageResult:
 def _measured(context: StageContext, name: str, stages: ArmStages, scores: list[Path]) -> tuple[Measured, list[Any]]:
     """A variant, and the ids of its questions by benchmark."""
     student, questions = read_student(name, scores)
-    curates = stages.curates or [stages.curate]
     measured = Measured(
         student=student,
         against=stages.against,
         settings=stages.settings,
-        questions=round(np.mean([_figure(context, curate, "questions_kept") for curate in curates])),
-        traces=round(np.mean([_figure(context, curate, "kept") for curate in curates])),
+        questions=round(np.mean([_figure(context, curate, "questions_kept") for curate in stages.corpora])),
+        traces=round(np.mean([_figure(context, curate, "kept") for curate in stages.corpora])),
         steps=float(np.mean([_figure(context, train, "steps") for train in stages.trains])),
         training_tokens=float(np.mean([context.result_of(train).usage.training_tokens for train in stages.trains])),
         response_tokens=response_tokens(scores),
