@@ -37,7 +37,7 @@ class Child:
 
     @classmethod
     async def start(cls, kind: Kind, argument: str) -> Self:
-        """A worker that is ready. Raises VerifierUnavailable where it cannot work, WorkerCrashed if it was killed."""
+        """A worker that was just started; it may be asked once it is ready."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "kubedistill_runtime.verify.worker", kind, str(os.getpid()), argument),
             stdin=PIPE,
@@ -46,24 +46,21 @@ class Child:
             env=_environment(),
             start_new_session=True,
         )
-        child = cls(kind, process)
+        return cls(kind, process)
+
+    async def ready(self) -> None:
+        """Wait until it is ready. Raises VerifierUnavailable where it cannot work, WorkerCrashed if it was killed."""
         try:
-            message = await asyncio.wait_for(child._read(), START_SECONDS)
+            message = await asyncio.wait_for(self._read(), START_SECONDS)
         except TimeoutError:
-            await child.stop()
-            raise VerifierUnavailable(f"a {kind} worker was not ready after {START_SECONDS:g} s") from None
+            raise VerifierUnavailable(f"a {self.kind} worker was not ready after {START_SECONDS:g} s") from None
         except WorkerCrashed as error:
-            if (process.returncode or 0) < 0:
+            if (self._process.returncode or 0) < 0:
                 raise
-            raise VerifierUnavailable(f"a {kind} worker did not start: {error}") from None
-        except BaseException:
-            child.kill()
-            raise
+            raise VerifierUnavailable(f"a {self.kind} worker did not start: {error}") from None
         if "fatal" in message:
-            await child.stop()
             raise VerifierUnavailable(message["fatal"])
-        child.about = message["ready"]
-        return child
+        self.about = message["ready"]
 
     @property
     def pid(self) -> int:

@@ -69,10 +69,14 @@ class Crew:
         self._started += 1
         argument = str(self._math_seconds) if kind == "math" else str(self._folder / str(self._started))
         child = await Child.start(kind, argument)
-        if self._closed:
-            await child.stop()
-            raise RuntimeError("the pool is closed")
         self._all.add(child)
+        try:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            await child.ready()
+        except BaseException:
+            self._end(child)
+            raise
         if kind == "code" and kind not in self.about:
             log = logger.info if child.about["files"] else logger.warning
             log("model-written code is confined by %s", child.about)
@@ -91,7 +95,12 @@ class Crew:
     async def close(self) -> None:
         """End every worker, wait for them, and remove what they left on disk."""
         self._closed = True
-        await asyncio.gather(*self._ending, *(self._stop(child) for child in list(self._all)))
+        await asyncio.gather(*(self._stop(child) for child in list(self._all)))
+        for _ in range(self.size):  # whoever was being served, or waited for a worker to start, has left
+            await self._slots.acquire()
+        for _ in range(self.size):
+            self._slots.release()
+        await asyncio.gather(*self._ending)
         self._idle = {"math": [], "code": []}
         if self._folder is not None:
             try:

@@ -230,23 +230,36 @@ async def test_off_takes_every_well_formed_response(tmp_path):
     assert "truncated" in truncated.error
 
 
-async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp_path):
+@pytest.mark.parametrize("moment", ["starting", "a sandbox is there", "a program runs"])
+async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp_path, moment):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = set(children_of(os.getpid(), "verify.worker"))
+
+    def workers(kind=""):
+        return set(children_of(os.getpid(), f"verify.worker\x00{kind}")) - before
+
+    def reached():
+        if moment == "starting":
+            return len(workers()) == 2
+        if moment == "a sandbox is there":  # of the first of its programs, which tries the sandbox itself
+            return any(children_of(worker) for worker in workers("code"))
+        return pool.isolation and any(children_of(worker) for worker in workers("code"))
+
     pool = VerifierPool(SPEC, 2)
     busy = asyncio.create_task(
         pool.verify_many([math_item(*NEEDS_ALGEBRA), code_item("import time\ntime.sleep(60)", ("", ""))])
     )
-    await until(
-        lambda: any(children_of(worker) for worker in set(children_of(os.getpid(), "verify.worker\x00code")) - before)
-    )
+    await until(reached, pause=0.01)
+    at_work = workers()
 
     await pool.close()
 
+    assert not workers()
+    assert not [pid for pid in at_work if Path(f"/proc/{pid}").exists()], "ended, but not waited for"
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(RuntimeError, match="pool is closed"):
         await busy
-    assert set(children_of(os.getpid(), "verify.worker")) == before
-    assert list(tmp_path.iterdir()) == []
+    await pool.close()
 
 
 PARENT = """
@@ -314,12 +327,12 @@ async def test_a_pool_uses_no_more_cores_than_there_are():
     assert 1 <= usable_cores() <= os.cpu_count()
 
 
-async def until(condition, seconds=30):
-    """Wait until a condition holds; an assertion fails when it does not in time."""
+async def until(condition, seconds=30, pause=0.05):
+    """Wait until a condition holds, asking after each pause; an assertion fails when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 def _proc(pid: int, name: str) -> bytes:
