@@ -13,8 +13,8 @@ Manifest = dict[str, Any]
 
 PROJECT = Path(__file__).parents[2]
 HOST_CLAIM = "host"
-WORK_CLAIM = "work"
-STORAGE = f"pvc://{WORK_CLAIM}/kubedistill"
+STORAGE_CLAIM = "storage"
+STORAGE = f"pvc://{STORAGE_CLAIM}/kubedistill"
 
 
 def folders() -> list[Path]:
@@ -63,13 +63,13 @@ def host_runtime(name: str = "host", **roles: Manifest) -> Manifest:
     }
 
 
-def tenant(namespace: str, level: str, work: Path) -> list[Manifest]:
-    """A namespace, and its claims: `host`, this machine's folders, and `work`, which is `work` of this machine."""
+def tenant(namespace: str, level: str, storage: Path) -> list[Manifest]:
+    """A namespace, and its claims: `host`, this machine's folders, and `storage`, the folder `storage` of it."""
     labels = {"pod-security.kubernetes.io/enforce": level}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
         *claim(namespace, HOST_CLAIM, Path("/"), "ReadOnlyMany"),
-        *claim(namespace, WORK_CLAIM, work, "ReadWriteMany"),
+        *claim(namespace, STORAGE_CLAIM, storage, "ReadWriteMany"),
     ]
 
 

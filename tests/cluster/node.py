@@ -230,14 +230,14 @@ class Node:
     def add_tenant(self, namespace: str, level: str = "restricted", disk: str = "") -> None:
         """A namespace whose pods may use `host_runtime`, under a Pod Security level.
 
-        Its claim `work` is empty and belongs to user 1000. `disk`: it is a disk of its own of that size (`512m`), in
+        Its claim `storage` is empty and belongs to user 1000. `disk`: it is a disk of its own of that size (`512m`), in
         memory.
         """
         path = self._claim(namespace)
         path.mkdir(parents=True, exist_ok=True)
         if disk:
             self.enclave.run("mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", path)
-        os.chown(self.work(namespace), images.USER, images.USER)
+        os.chown(self.storage(namespace), images.USER, images.USER)
         self.cluster.apply(*tenant(namespace, level, path))
         bound = ("get", "pvc", "--namespace", namespace, "--output=jsonpath={.items[*].status.phase}")
         wait_until(lambda: self.cluster.kubectl(*bound) == "Bound Bound", f"the claims of {namespace}", 30)
@@ -245,10 +245,10 @@ class Node:
     def remove_tenant(self, namespace: str) -> None:
         """Delete what `add_tenant` made, without waiting for the namespace to be empty."""
         self.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-        self.cluster.kubectl("delete", "pv", f"{namespace}-host", f"{namespace}-work", "--wait=false")
+        self.cluster.kubectl("delete", "pv", f"{namespace}-host", f"{namespace}-storage", "--wait=false")
 
-    def work(self, namespace: str) -> Path:
-        """The folder behind the claim `work` of a namespace."""
+    def storage(self, namespace: str) -> Path:
+        """The folder behind the claim `storage` of a namespace."""
         return self.enclave.seen(self._claim(namespace))
 
     def _claim(self, namespace: str) -> Path:

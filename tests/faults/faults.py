@@ -166,7 +166,7 @@ def network_cut(ground: Ground) -> Iterator[Until]:
 def disks_full(ground: Ground) -> Iterator[Until]:
     """A file takes all the room on both tenants' disks, also what is given back meanwhile."""
     began = time.time()
-    fillers = [ground.node.work(tenant) / "filler" for tenant in TENANTS]
+    fillers = [ground.node.storage(tenant) / "filler" for tenant in TENANTS]
     over = threading.Event()
 
     def fill() -> None:

@@ -151,7 +151,7 @@ class NodeCase:
     @property
     def storage(self) -> Path:
         """Where the stages of the namespace lie on this machine."""
-        return self.node.work(self.namespace) / "kubedistill" / self.namespace
+        return self.node.storage(self.namespace) / "kubedistill" / self.namespace
 
 
 def _command(pid: int) -> str:

@@ -152,7 +152,7 @@ def test_memory_beyond_the_limit_ends_the_job_and_says_so(case: NodeCase) -> Non
 
 
 def test_data_that_is_not_there_ends_the_job_with_its_message(case: NodeCase) -> None:
-    case.apply(changed("blind", questions=[{"uri": "pvc://work/nowhere.jsonl", "domain": "math"}]))
+    case.apply(changed("blind", questions=[{"uri": "pvc://storage/nowhere.jsonl", "domain": "math"}]))
     done = case.finished("djob/blind", 60)
     assert condition(done, "Failed")["reason"] == "BadInput"
     assert "nowhere.jsonl" in condition(done, "Failed")["message"]

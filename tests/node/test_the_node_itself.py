@@ -50,7 +50,7 @@ except OSError as error:
     refused = error.strerror
 facts = {"uid": os.getuid(), "sum": torch.ones(3).sum().item(), "found": found, "version": version["gitVersion"],
          "refused": refused}
-open(f"/mnt/pvc/work/{index}.json", "w").write(json.dumps(facts))
+open(f"/mnt/pvc/storage/{index}.json", "w").write(json.dumps(facts))
 open("/dev/termination-log", "w").write(f"member {index}")
 """
 
@@ -86,9 +86,12 @@ def indexed_job(name: str, program: str, pods: int) -> list[dict[str, Any]]:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    container["volumeMounts"] += [{"name": "work", "mountPath": "/mnt/pvc/work"}, {"name": "tmp", "mountPath": "/tmp"}]
+    container["volumeMounts"] += [
+        {"name": "storage", "mountPath": "/mnt/pvc/storage"},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
     template["spec"]["volumes"] += [
-        {"name": "work", "persistentVolumeClaim": {"claimName": "work"}},
+        {"name": "storage", "persistentVolumeClaim": {"claimName": "storage"}},
         {"name": "tmp", "emptyDir": {}},
     ]
     spec = {
@@ -126,7 +129,7 @@ def test_two_pods_import_torch_find_each_other_and_write_to_the_claim(node: Node
     assert {state["message"] for state in states} == {"member 0", "member 1"}
     addresses = {pod["status"]["podIP"] for pod in pods(node, tenant)}
     for index in range(2):
-        facts = json.loads((node.work(tenant) / f"{index}.json").read_text())
+        facts = json.loads((node.storage(tenant) / f"{index}.json").read_text())
         assert facts["uid"] == 1000
         assert facts["sum"] == 3.0
         assert set(facts["found"].values()) == addresses

@@ -23,7 +23,7 @@ class Stages:
         path = self.folder / name
         path.mkdir()
         (path / "data").write_bytes(content)
-        inputs = {need.partition("-")[0]: f"pvc://work/kubedistill/team-a/stages/{need}" for need in needs}
+        inputs = {need.partition("-")[0]: f"pvc://storage/kubedistill/team-a/stages/{need}" for need in needs}
         (path / SPEC_FILE).write_text(json.dumps({"inputs": inputs}))
         if finished:
             artifact = {"uri": "data", "digest": f"sha256:{name}"}

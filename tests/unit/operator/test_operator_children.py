@@ -28,7 +28,7 @@ def job(name: str = "demo", **spec: object) -> DistillationJob:
 
 
 def runtime(**spec: object) -> RuntimeSpec:
-    return RuntimeSpec.model_validate({"image": "image:1", "storage": {"uri": "pvc://work/kubedistill"}} | spec)
+    return RuntimeSpec.model_validate({"image": "image:1", "storage": {"uri": "pvc://storage/kubedistill"}} | spec)
 
 
 def child(stage: str, spec: RuntimeSpec, resource: DistillationJob | None = None, attempt: int = 0):
@@ -82,7 +82,7 @@ def test_the_template_of_the_runtime_wins_where_it_speaks() -> None:
 def test_claims_are_mounted_and_only_the_storage_is_written() -> None:
     manifest, _ = child("prepare", runtime())
     mounts = {m["mountPath"]: m.get("readOnly") for m in container_of(manifest)["volumeMounts"]}
-    assert mounts["/mnt/pvc/work"] is False
+    assert mounts["/mnt/pvc/storage"] is False
     assert mounts["/mnt/pvc/data"] is True
     assert "/mnt/pvc/models" not in mounts
 
@@ -164,7 +164,7 @@ def test_the_config_map_has_the_runtime_and_a_spec_for_each_stage() -> None:
     assert RuntimeSpec.model_validate_json(data["runtime.json"]) == runtime()
     specs = {key: StageSpec.model_validate_json(text) for key, text in data.items() if key != "runtime.json"}
     assert {f"{node.name}.json" for node in graph_of(job()).nodes} == set(specs)
-    assert specs["train.json"].inputs["curate"].startswith("pvc://work/kubedistill/team-a/stages/curate-")
+    assert specs["train.json"].inputs["curate"].startswith("pvc://storage/kubedistill/team-a/stages/curate-")
     assert specs["report.json"].deliver_to == "pvc://models/demo"
     assert specs["train.json"].deliver_to is None
 

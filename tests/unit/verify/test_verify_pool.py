@@ -255,7 +255,7 @@ async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp
     await pool.close()
 
     assert not workers()
-    assert not [pid for pid in at_work if Path(f"/proc/{pid}").exists()], "ended, but not waited for"
+    assert not [pid for pid in at_work if _has_an_entry(pid)], "ended, but not waited for"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RuntimeError, match="pool is closed"):
         await busy
@@ -337,6 +337,10 @@ async def until(condition, seconds=30, pause=0.05):
 
 def _proc(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def _has_an_entry(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _lives(pid: int) -> bool:
