@@ -64,8 +64,14 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     monkeypatch.setattr(lease, "TRY_S", 0.01)
-    monkeypatch.setattr(lease, "DURATION_S", 0.3)
+    monkeypatch.setattr(lease, "DURATION_S", 10_000)
     return Server()
+
+
+@pytest.fixture
+def soon_over(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Lease lasts less than a second."""
+    monkeypatch.setattr(lease, "DURATION_S", 0.3)
 
 
 def lease_of(server: Server, identity: str) -> Lease:
@@ -119,6 +125,7 @@ async def test_a_lease_that_was_deleted_is_made_again(server: Server) -> None:
     keeping.cancel()
 
 
+@pytest.mark.usefixtures("soon_over")
 async def test_a_server_that_refuses_for_too_long_ends_the_keeping(server: Server) -> None:
     _, keeping = await held(server)
 
@@ -131,6 +138,7 @@ async def test_a_server_that_refuses_for_too_long_ends_the_keeping(server: Serve
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("soon_over")
 async def test_a_server_that_hangs_ends_the_keeping(server: Server) -> None:
     _, keeping = await held(server)
     server.hangs = True
@@ -139,6 +147,7 @@ async def test_a_server_that_hangs_ends_the_keeping(server: Server) -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("soon_over")
 async def test_the_lease_of_an_operator_that_died_is_taken_after_its_time(server: Server) -> None:
     _, keeping = await held(server)
     keeping.cancel()
@@ -149,8 +158,7 @@ async def test_the_lease_of_an_operator_that_died_is_taken_after_its_time(server
 
 
 @pytest.mark.timeout(60)
-async def test_a_lease_that_is_given_back_is_taken_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "DURATION_S", 10_000)
+async def test_a_lease_that_is_given_back_is_taken_at_once(server: Server) -> None:
     own, keeping = await held(server)
     keeping.cancel()
     await own.release()

@@ -298,14 +298,14 @@ async def test_a_slow_answer_that_keeps_coming_is_no_timeout() -> None:
     async def chat(incoming: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(incoming)
-        for _ in range(6):
+        for _ in range(7):
             await response.write(b" ")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.5)
         await response.write(b'{"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}')
         return response
 
     async with server(chat) as url:
-        (completion,) = await ask(url, [request()], timeout_seconds=1)
+        (completion,) = await ask(url, [request()], timeout_seconds=3)
     assert completion.text == "4"
 
 

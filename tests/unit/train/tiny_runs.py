@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 VOCAB = 128
 EOS = 2
+NEVER_S = 600.0
 
 # Forked from one server that has imported everything, a process of a world starts at once instead of after seconds.
 FORKS = multiprocessing.get_context("forkserver")
@@ -90,16 +91,22 @@ def _process(rank: int, size: int, port: int, job_file: str, pause: float, unred
     assert not dist.is_initialized()
     if pause:
         step = loop.Trainer.step
-        loop.Trainer.step = lambda self, number: (time.sleep(pause), step(self, number))[1]
+
+        def paused(self: Any, number: int) -> Any:
+            time.sleep(pause if number + 1 < self.total else NEVER_S)
+            return step(self, number)
+
+        loop.Trainer.step = paused
     if unreduced is not None:
         parallel.UNREDUCED_BYTES_MAX = unreduced
     raise SystemExit(worker.main([job_file]))
 
 
 def start(job: Any, size: int, pause: float = 0.0, unreduced: int | None = None) -> list[Any]:
-    """Starts the job's processes; `pause` seconds before each step leave time to kill them.
+    """Starts the job's processes; with a `pause`, of seconds before each step, they have to be killed.
 
-    `unreduced` replaces the bytes of gradients that may wait for the last micro-batch.
+    They never come to the last step then, however late whoever kills them is. `unreduced` replaces the bytes of
+    gradients that may wait for the last micro-batch.
     """
     job.output_dir.mkdir(parents=True, exist_ok=True)
     job_file = job.output_dir / "job.json"
