@@ -336,3 +336,12 @@ class Cluster:
                 assert asks, f"{stage.name} stands in the line and does not wait"
             failed = self.failures[stage.name, Cause.APPLICATION]
             assert stage.failures <= failed, f"{stage.name} counts {stage.failures} failures of {failed}"
+
+
+def running(cluster: Cluster, stage: str) -> Child:
+    """The stage's child, running."""
+    cluster.look()
+    child = next(c for c in cluster.living() if c.stage == stage)
+    cluster.run(child)
+    cluster.look()
+    return next(c for c in cluster.living() if c.stage == stage)
