@@ -60,7 +60,8 @@ class Poller:
                 targets = dict(self._targets)
                 pause = max(self._every_s, len(targets) / PER_SECOND)
                 for name, target in targets.items():
-                    asyncio.create_task(self._ask(session, name, target))  # noqa: RUF006
+                    if self._targets.get(name) is target:  # a round takes a while, and some leave meanwhile
+                        asyncio.create_task(self._ask(session, name, target))  # noqa: RUF006
                     await asyncio.sleep(pause / len(targets))
                 if not targets:
                     await asyncio.sleep(pause)

@@ -88,6 +88,24 @@ async def test_of_a_resource_that_is_gone_nobody_is_asked(
     assert asking.progress("kept") is not None
 
 
+async def test_who_leaves_in_the_middle_of_a_round_is_not_asked_in_it(
+    poller: tuple[Poller, asyncio.Queue[Key]],
+) -> None:
+    asking, _ = poller
+    asked: list[str] = []
+
+    async def ask(_: object, name: str, target: Target) -> None:
+        asked.append(name)
+        asking.leave("second")
+
+    asking._ask = ask  # type: ignore[method-assign,assignment]
+    asking.follow("first", Target("http://first.invalid", DEMO))
+    asking.follow("second", Target("http://second.invalid", OTHER))
+    while len(asked) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert set(asked) == {"first"}
+
+
 async def test_a_pod_neither_sends_elsewhere_nor_floods(
     serve: Serve, poller: tuple[Poller, asyncio.Queue[Key]]
 ) -> None:
