@@ -268,8 +268,9 @@ class EndpointSource(Model):
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Token rate limit (prompt and completion together) that the client keeps by itself."""
     timeout_seconds: int = Field(default=3600, ge=1)
-    """Give up on a request when nothing arrived for so long. A whole response must fit into it, since servers send
-    nothing before its end. A server that does not tell its models within a minute is taken for dead."""
+    """Give up on a request when nothing arrived for so long. Responses are streamed, so this is the longest pause
+    before and within one; of a server that cannot stream, a whole response must fit into it. A server that does not
+    tell its models within a minute is taken for dead."""
 
 
 class EngineSpec(Model):

@@ -1,7 +1,8 @@
 """A model behind an OpenAI-compatible HTTP API.
 
-Prompts go as text, so no token ids are known, unless the server is vLLM, which tells them when asked. Overload, server
-errors and lost connections are tried again a bounded number of times; what the server refuses is not.
+Prompts go as text, so no token ids are known, unless the server is vLLM, which tells them when asked. Answers are
+streamed: a reasoning teacher writes for minutes, and proxies cut connections on which nothing moves for one. Overload,
+server errors and lost connections are tried again a bounded number of times; what the server refuses is not.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import tenacity
 from kubedistill_api.data import EndpointSource
 from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion, EngineStats, FinishReason, Request
 from kubedistill_runtime.engines.rate import RateLimit
+from kubedistill_runtime.engines.stream import REASONING, Assembly, Broken, Events
 from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.retry_after import retry_after
 
@@ -76,6 +78,7 @@ class Endpoint:
         self._tokens = RateLimit(source.tokens_per_minute) if source.tokens_per_minute else None
         self._answered = self._refused = 0
         self._is_vllm = False
+        self._streams = True
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -221,7 +224,13 @@ class Endpoint:
             body["top_k"] = draw.top_k  # not OpenAI's, but what most servers call it
         if self._is_vllm:
             body["return_token_ids"] = True
+        streamed = self._streams
+        if streamed:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         status, answer = await self._call("POST", "chat/completions", body, self._source.timeout_seconds)
+        if streamed and status >= 400 and "stream" in _message(answer).lower():
+            self._streams = False
+            raise _Retry(f"the server does not stream: {_message(answer)}", after=0)
         if status == 404:
             raise BadInput(
                 f"{self._field}: {self._source.url} has no model {self._source.model!r}, or is not the address up to "
@@ -233,15 +242,14 @@ class Endpoint:
             completion = _parse(request, answer, time.monotonic() - started)
         except (KeyError, TypeError, IndexError) as error:
             raise _Retry(f"an answer that is not a chat completion ({type(error).__name__}: {error})") from error
-        if self._tokens:
+        if self._tokens and completion.prompt_tokens:
             self._tokens.settle(completion.prompt_tokens + completion.completion_tokens - expected)
         return completion
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None, silence_s: float) -> tuple[int, Any]:
         """Status and answer; given up when nothing arrived for `silence_s`."""
         assert self._session is not None
-        # Reasoning takes long: what matters is whether bytes come, not how long it takes in all. A server that does not
-        # stream sends none before the end, so `timeoutSeconds` must cover a whole response there.
+        # Reasoning takes long: what matters is whether bytes come, not how long it takes in all.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
         url = f"{self._source.url.rstrip('/')}/{path}"
         try:
@@ -254,6 +262,8 @@ class Endpoint:
                 if response.status in AGAIN:
                     after = retry_after(response.headers.get("Retry-After"))
                     raise _Retry(f"status {response.status}: {(await response.text())[:200]}", after)
+                if response.content_type == "text/event-stream":
+                    return await _streamed(response)
                 text = await response.text()
                 try:
                     return response.status, await response.json(content_type=None)
@@ -269,7 +279,8 @@ class Endpoint:
             raise _Retry(f"{type(error).__name__}: {error}") from error
 
     def _expected_tokens(self, request: Request) -> float:
-        drawn = self.stats.completion_tokens / self._answered if self._answered else request.draw.max_tokens
+        counted = self.stats.completion_tokens
+        drawn = counted / self._answered if counted else request.draw.max_tokens
         return len(request.prompt) / CHARS_PER_TOKEN + drawn
 
     async def _pace(self, tokens: float) -> None:
@@ -277,6 +288,24 @@ class Endpoint:
         waits = [limit.take(amount, now) for limit, amount in ((self._requests, 1), (self._tokens, tokens)) if limit]
         if waits and max(waits) > 0:
             await asyncio.sleep(max(waits))
+
+
+async def _streamed(response: aiohttp.ClientResponse) -> tuple[int, Any]:
+    """Status and answer, as of a response in one piece. A server that fails later says so in the stream."""
+    events, assembly = Events(), Assembly()
+    try:
+        async for data in response.content.iter_any():
+            for event in events.feed(data):
+                assembly.add(event)
+        if assembly.error is None:
+            return response.status, assembly.answer()
+    except Broken as error:
+        raise _Retry(str(error)) from error
+    told = assembly.error["error"]
+    code = told.get("code") if isinstance(told, dict) else None
+    if isinstance(code, int) and 400 <= code < 600 and code not in AGAIN:
+        return code, assembly.error
+    raise _Retry(f"the server failed in the middle of its answer: {_message(assembly.error)}")
 
 
 def _message(answer: Any) -> str:
@@ -290,8 +319,7 @@ def _parse(request: Request, answer: dict[str, Any], seconds: float) -> Completi
     choice = answer["choices"][0]
     message = choice["message"]
     content = message.get("content") or ""
-    # vLLM and others renamed the field; both are in use.
-    reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
+    reasoning = next(filter(None, map(message.get, REASONING)), "")
     if reasoning:
         text = f"<think>\n{reasoning.strip()}\n</think>\n\n{content.lstrip()}"
     elif "</think>" in content and "<think>" not in content:
@@ -302,14 +330,15 @@ def _parse(request: Request, answer: dict[str, Any], seconds: float) -> Completi
     finish: FinishReason = reason if reason in ("stop", "length") else "error"
     usage = answer.get("usage") or {}
     prompt_ids = answer.get("prompt_token_ids")
+    token_ids = tuple(choice.get("token_ids") or ())
     return Completion(
         id=request.id,
         finish_reason=finish,
-        token_ids=tuple(choice.get("token_ids") or ()),
+        token_ids=token_ids,
         text=text,
         prompt_token_ids=tuple(prompt_ids) if prompt_ids else None,
         error=None if finish != "error" else f"finish_reason {reason}",
         latency_seconds=seconds,
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or len(token_ids)),
     )

@@ -2,61 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 from aiohttp import web
+from endpoint_server import answer, ask, request, server
 
 from kubedistill_api.data import EndpointSource, SecretKeyRef
 from kubedistill_runtime.engines import endpoint as module
-from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion, Draw, Request
+from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion
 from kubedistill_runtime.engines.endpoint import Endpoint
 from kubedistill_runtime.errors import BadInput, TryAgain
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def server(chat: Handler, models: Handler | None = None) -> AsyncIterator[str]:
-    async def no_models(request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "m", "owned_by": "someone"}]})
-
-    app = web.Application()
-    app.router.add_get("/v1/models", models or no_models)
-    app.router.add_post("/v1/chat/completions", chat)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await runner.cleanup()
-
-
-def request(name: str = "q", prompt: str = "2+2?") -> Request:
-    return Request(name, prompt, (), Draw(0.6, 0.95, 0, 64, seed=11))
-
-
-def answer(text: str = "4", **message: Any) -> dict[str, Any]:
-    return {
-        "choices": [{"message": {"content": text, **message}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
-    }
-
-
-async def ask(url: str, requests: list[Request], first_wait_s: float = 0.01, **fields: Any) -> list[Completion]:
-    source = EndpointSource(url=url, model="m", **fields)
-    async with Endpoint(source, first_wait_s=first_wait_s) as endpoint:
-        endpoint.submit(requests)
-        done: list[Completion] = []
-        while len(done) < len(requests):
-            done += await endpoint.poll()
-        return done
 
 
 async def test_it_asks_with_the_prompt_and_reads_text_and_usage() -> None:
@@ -76,6 +33,8 @@ async def test_it_asks_with_the_prompt_and_reads_text_and_usage() -> None:
             "top_p": 0.95,
             "max_tokens": 64,
             "seed": 11,
+            "stream": True,
+            "stream_options": {"include_usage": True},
         }
     ]
     assert (completion.text, completion.finish_reason, completion.token_ids) == ("4", "stop", ())
@@ -292,21 +251,6 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
         await runner.cleanup()
     assert completion.text == "4"
     assert asked == ["GET http://llm.invalid/v1/models", "POST http://llm.invalid/v1/chat/completions"]
-
-
-async def test_a_slow_answer_that_keeps_coming_is_no_timeout() -> None:
-    async def chat(incoming: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(incoming)
-        for _ in range(7):
-            await response.write(b" ")
-            await asyncio.sleep(0.5)
-        await response.write(b'{"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}')
-        return response
-
-    async with server(chat) as url:
-        (completion,) = await ask(url, [request()], timeout_seconds=3)
-    assert completion.text == "4"
 
 
 async def test_an_endpoint_that_is_dead_says_so_and_what_to_expect() -> None:
