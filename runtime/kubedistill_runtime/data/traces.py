@@ -134,6 +134,17 @@ class TraceStore:
     def __contains__(self, key: Key) -> bool:
         return key in self._rows or key in self._buffer
 
+    def get(self, key: Key) -> dict[str, Any] | None:
+        """One record, whole."""
+        with self._changed:
+            if (record := self._buffer.get(key)) is not None:
+                return dict(record)
+            place = self._rows.get(key)
+        if place is None:
+            return None
+        (record,) = place.part.slice(place.row, 1).to_pylist()
+        return dict(record)
+
     def records(self, columns: Sequence[str]) -> Iterator[tuple[Key, dict[str, Any]]]:
         """Every durable record's key with the columns asked for; of a list its length, not its values."""
         names = [*self._key, *(name for name in columns if name not in self._key)]

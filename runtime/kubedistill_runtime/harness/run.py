@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kubedistill_api.data import Benchmark
 from kubedistill_runtime.data.traces import TraceStore
 from kubedistill_runtime.engines.base import Completion, Engine, Request
+from kubedistill_runtime.harness.kept import Kept
 from kubedistill_runtime.harness.tasks import Task, build_requests, evaluate, first_metric, load_tasks, verdicts
 from kubedistill_runtime.sampling.draw import Progress
 from kubedistill_runtime.sampling.serving import Prompter, Served
@@ -34,37 +36,50 @@ class Harness:
                 longest = max(longest, lm.longest(instances))
         return longest
 
-    async def answer(self, served: Served, seed: int, store: TraceStore, progress: Progress) -> None:
-        """Adds an answer to each question to the store; a benchmark whose answers are all there is not asked again."""
+    async def answer(self, served: Served, seed: int, store: TraceStore, progress: Progress, folder: Path) -> None:
+        """Adds an answer to each question to the store; a benchmark whose answers are all there is not asked again.
+
+        In the folder is kept what the engines have answered, until all is in the store; then it is removed.
+        """
+        if not self._loaded:
+            return
         from kubedistill_runtime.harness.model import EngineLM
 
         loop = asyncio.get_running_loop()
-        for benchmark, tasks in self._loaded:
-            missing = {key for key in _keys(benchmark, tasks) if key not in store}
-            if not missing:
-                continue
+        with Kept(folder) as kept:
+            for benchmark, tasks in self._loaded:
+                missing = {key for key in _keys(benchmark, tasks) if key not in store}
+                if not missing:
+                    continue
 
-            def ask(requests: Sequence[Request], name: str = benchmark.name) -> dict[str, Completion]:
-                told = _told(progress, name, len(requests))
-                return asyncio.run_coroutine_threadsafe(drawn(served.pool, requests, told), loop).result()
+                def ask(requests: Sequence[Request], name: str = benchmark.name) -> dict[str, Completion]:
+                    told = _told(progress, name, len(requests))
+                    return asyncio.run_coroutine_threadsafe(drawn(served.pool, requests, kept, told), loop).result()
 
-            chat = _chats(benchmark)
-            lm = EngineLM(served.prompter, ask, served.max_model_len, chat_template=chat, seed=seed)
-            # The harness is no coroutine: it waits in a thread for what the engines draw in this one.
-            samples = await asyncio.to_thread(evaluate, benchmark, tasks, lm)
-            for record in _records(benchmark, tasks, samples, lm.said):
-                if (record["benchmark"], record["question_id"], record["sample_index"]) in missing:
-                    store.add(record)
+                chat = _chats(benchmark)
+                lm = EngineLM(served.prompter, ask, served.max_model_len, chat_template=chat, seed=seed)
+                # The harness is no coroutine: it waits in a thread for what the engines draw in this one.
+                samples = await asyncio.to_thread(evaluate, benchmark, tasks, lm)
+                for record in _records(benchmark, tasks, samples, lm.said):
+                    if (record["benchmark"], record["question_id"], record["sample_index"]) in missing:
+                        store.add(record)
+            store.flush()
+            kept.discard()
 
 
-async def drawn(engine: Engine, requests: Sequence[Request], told: Callable[[int], None]) -> dict[str, Completion]:
+async def drawn(
+    engine: Engine, requests: Sequence[Request], kept: Kept, told: Callable[[int], None]
+) -> dict[str, Completion]:
     """Completions of all requests by their ids, never more at a time than the engine has room for."""
-    waiting = deque(requests)
-    done: dict[str, Completion] = {}
+    done = kept.find(requests)
+    by_id = {request.id: request for request in requests if request.id not in done}
+    waiting = deque(by_id.values())
     while len(done) < len(requests):
         if waiting and (room := engine.room()) > 0:
             engine.submit([waiting.popleft() for _ in range(min(room, len(waiting)))])
-        done.update((completion.id, completion) for completion in await engine.poll())
+        for completion in await engine.poll():
+            kept.add(by_id[completion.id], completion)
+            done[completion.id] = completion
         told(len(done))
     return done
 

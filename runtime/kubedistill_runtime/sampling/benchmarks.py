@@ -18,6 +18,7 @@ from kubedistill_runtime.stages.context import StageContext
 
 RESULTS_FILE = "results.parquet"
 RESULTS_PARTS = "results"
+HARNESS_PARTS = "harness"
 RESULTS_KEY = ("benchmark", "question_id", "sample_index")
 
 
@@ -116,7 +117,7 @@ async def draw_results(
             progress=progress,
         )
         tally = await drawing.run()
-        await harness.answer(served, sampling.seed, store, progress)
+        await harness.answer(served, sampling.seed, store, progress, folder / HARNESS_PARTS)
         store.compact(path, [question.key for question in questions])
     return tally
 

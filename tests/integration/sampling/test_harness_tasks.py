@@ -16,7 +16,7 @@ from kubedistill_api.stage import PrepareParams, StageSpec
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.data.traces import RESULTS, TraceStore
 from kubedistill_runtime.engines.base import Completion, EngineStats, Request
-from kubedistill_runtime.errors import BadInput
+from kubedistill_runtime.errors import BadInput, TryAgain
 from kubedistill_runtime.harness.run import Harness
 from kubedistill_runtime.harness.tasks import load_tasks, verdicts
 from kubedistill_runtime.sampling.benchmarks import RESULTS_KEY
@@ -40,13 +40,16 @@ def prompter() -> Prompter:
 
 
 class ByRote:
-    """An engine with room for two requests. It knows the first `knows` answers, and finds right options likelier."""
+    """An engine with room for two requests. It knows the first `knows` answers, and finds right options likelier.
 
-    def __init__(self, prompter: Prompter, knows: int = COUNT, cut: bool = False) -> None:
+    It dies when it is asked for answers once more than `lives` times.
+    """
+
+    def __init__(self, prompter: Prompter, knows: int = COUNT, cut: bool = False, lives: int = 1000) -> None:
         self.stats = EngineStats()
         self.asked: list[Request] = []
         self._tokenizer = prompter.tokenizer
-        self._knows, self._cut = knows, cut
+        self._knows, self._cut, self._lives = knows, cut, lives
         self._waiting: list[Request] = []
 
     def room(self) -> int:
@@ -59,6 +62,9 @@ class ByRote:
 
     async def poll(self) -> list[Completion]:
         await asyncio.sleep(0)
+        if not self._lives:
+            raise TryAgain("the engine died")
+        self._lives -= 1
         done, self._waiting = self._waiting, []
         return [self._completion(request) for request in done]
 
@@ -84,7 +90,7 @@ def answers(
     served = Served(engine, prompter, {}, 256)
     harness = Harness(benchmarks)
     with TraceStore(tmp_path / "parts", RESULTS, RESULTS_KEY) as store:
-        asyncio.run(harness.answer(served, 0, store, lambda *_, **__: None))
+        asyncio.run(harness.answer(served, 0, store, lambda *_, **__: None, tmp_path / "asked"))
         found = order or [
             (one.name, f"{one.harness.task}/{n}") for one in benchmarks for n in range(COUNT) if one.harness
         ]
@@ -163,12 +169,28 @@ def test_the_questions_of_a_group_count_alike_and_what_is_answered_is_not_asked_
     engine = ByRote(prompter)
     served = Served(engine, prompter, {}, 256)
     with TraceStore(tmp_path / "parts", RESULTS, RESULTS_KEY) as store:
-        asyncio.run(Harness([benchmark]).answer(served, 0, store, lambda *_, **__: None))
+        asyncio.run(Harness([benchmark]).answer(served, 0, store, lambda *_, **__: None, tmp_path / "asked"))
         asked = len(engine.asked)
     assert asked == 3 + 2 * 3
     rows = answers(tmp_path, prompter, engine, benchmark, order=order)
     assert len(engine.asked) == asked
     assert [row["correct"] for row in rows] == [True] * 6
+
+
+@pytest.mark.parametrize("task", ["tiny_sums", "tiny_options"])
+def test_what_was_answered_when_the_engine_died_is_not_asked_again(
+    tmp_path: Path, folder: Path, prompter: Prompter, task: str
+) -> None:
+    benchmark = entry(folder, task)
+    whole = ByRote(prompter)
+    undisturbed = answers(tmp_path / "whole", prompter, whole, benchmark)
+    dying, again = ByRote(prompter, lives=2), ByRote(prompter)
+    with pytest.raises(TryAgain, match="died"):
+        answers(tmp_path, prompter, dying, benchmark)
+    assert answers(tmp_path, prompter, again, benchmark) == undisturbed
+    assert len(dying.asked) == 6, "two at a time, and the last two were not answered"
+    assert len(again.asked) == len(whole.asked) - 4
+    assert not (tmp_path / "asked").exists()
 
 
 def test_prepare_lists_the_questions_and_keeps_them_out_of_the_training(tmp_path: Path, folder: Path) -> None:

@@ -52,6 +52,16 @@ def test_a_record_is_durable_within_two_seconds_without_being_asked(tmp_path: Pa
         assert keys(store_in(tmp_path)) == {("a", 0)}
 
 
+def test_a_record_is_given_back_whole_before_and_after_it_is_durable(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        store.add(row("a", 3))
+        assert store.get(("a", 3)) == row("a", 3)
+        store.flush()
+        assert store.get(("a", 3)) == row("a", 3)
+        assert store.get(("a", 4)) is None
+    assert store_in(tmp_path).get(("a", 3)) == row("a", 3)
+
+
 def test_leaving_makes_everything_durable(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         for index in range(1000):
