@@ -45,6 +45,7 @@ def render(report: Report) -> str:
         report=report,
         headline=wording.headline(report),
         caution=wording.caution_of(report),
+        of_several=wording.of_several(report),
         covariates_caution=wording.covariates_caution(report),
         finding=wording.finding,
         sections=_sections(report),

@@ -206,6 +206,18 @@ def caution_of(report: Report) -> str:
     return caution(report.evaluated[0].benchmarks) if report.evaluated else ""
 
 
+def of_several(report: Report) -> str:
+    """Which of several trainings a probe's page shows."""
+    if not report.decisions or report.decisions[-1].seeds == 1:
+        return ""
+    decision = report.decisions[-1]
+    each = ", each on traces of its own" if decision.draws > 1 else ""
+    return (
+        f"Scores of this table are means of {decision.seeds} trainings{each}. All else is of the first one, except "
+        "what the corpora are to the student."
+    )
+
+
 def study_caution(comparison: Comparison) -> str:
     """What a study's intervals do not say."""
     text = "No difference that was seen is not the same as none: the intervals say how large one may still be."

@@ -43,6 +43,7 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
     ]
     text = page.render(report)
     assert parse(text).problems == []
+    assert "All else is of the first one" not in text
     assert "With 2 candidates no correlation with the scores is claimed here" in text
     assert text.count("<figcaption>Tokens by entropy: ") == 2
 
@@ -50,7 +51,8 @@ def test_a_probes_table_has_each_candidate_beside_its_score_the_best_first(finis
 @pytest.mark.parametrize("redraw", [False, True])
 def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_shifts(finished_probe, redraw):
     context = finished_probe(SMALL, seeds=[0, 1, 2], redraw=redraw)
-    found = {c.label: c for c in gathered(context).covariates}
+    report = gathered(context)
+    found = {c.label: c for c in report.covariates}
     assert set(found) == {"careless", "terse"}
     shifts = [
         json.loads(context.artifact(f"train-terse-s{n}", "covariates").read_bytes())["shift"]["distance"]
@@ -58,6 +60,8 @@ def test_a_candidate_with_several_trainings_has_one_row_with_the_mean_of_their_s
     ]
     assert len(set(shifts)) == 3
     assert found["terse"].shift == pytest.approx(np.mean(shifts))
+    own = ", each on traces of its own" if redraw else ""
+    assert f"Scores of this table are means of 3 trainings{own}. All else is of the first one" in page.render(report)
 
 
 def test_a_studys_table_has_each_variant_beside_its_score_with_the_shift_over_its_trainings(finished_study):
