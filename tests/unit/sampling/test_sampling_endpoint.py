@@ -253,6 +253,21 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
     assert asked == ["GET http://llm.invalid/v1/models", "POST http://llm.invalid/v1/chat/completions"]
 
 
+async def test_a_slow_answer_that_keeps_coming_is_no_timeout() -> None:
+    async def chat(incoming: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(incoming)
+        for _ in range(7):
+            await response.write(b" ")
+            await asyncio.sleep(0.5)
+        await response.write(b'{"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}')
+        return response
+
+    async with server(chat) as url:
+        (completion,) = await ask(url, [request()], timeout_seconds=3)
+    assert completion.text == "4"
+
+
 async def test_an_endpoint_that_is_dead_says_so_and_what_to_expect() -> None:
     async def chat(_: web.Request) -> web.Response:
         return web.json_response(answer())
