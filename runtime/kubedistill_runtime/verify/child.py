@@ -95,21 +95,19 @@ class Child:
             ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
             raise WorkerCrashed(f"the {self.kind} worker {ended}") from None
 
-    def kill(self) -> None:
-        """End the worker now. A run in its sandbox dies by the kernel's signal for orphans."""
-        if not self.alive:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-
     async def stop(self) -> None:
-        """End the worker and wait for it; a code worker first ends its run and cleans its folder."""
+        """End the worker and wait for it; a code worker first ends its run and cleans its folder.
+
+        Where it does not in time, the run in its sandbox dies by the kernel's signal for orphans.
+        """
         if self.kind == "code":
             with suppress(ProcessLookupError):
                 self._process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-        self.kill()
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
 
 
