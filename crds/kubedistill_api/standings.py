@@ -12,8 +12,11 @@ from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.stage import DecideParams, StageKind
 from kubedistill_api.status import JobStatus, ProbeOutcome, StageStatus, Standing, Usage
 
+ROUND_KINDS: tuple[StageKind, ...] = ("sample", "curate", "train", "evaluate")
+"""What makes a student of a teacher and scores it, in order."""
+
 Round = dict[StageKind, list[str]]
-"""A candidate's stages of a round by kind, from sampling to evaluation; of each one for every draw or training."""
+"""A candidate's stages of a round by kind, those of `ROUND_KINDS`; of each one for every draw or training."""
 
 Metrics = dict[str, float | int | str | None]
 
@@ -82,7 +85,7 @@ def rounds_of(graph: Graph) -> dict[str, list[Round]]:
 def _behind(graph: Graph, evaluations: Sequence[str]) -> Round:
     found: Round = {}
     names = evaluations
-    for kind in ("evaluate", "train", "curate", "sample"):
+    for kind in reversed(ROUND_KINDS):
         found[kind] = list(dict.fromkeys(name for name in names if graph[name].kind == kind))
         names = [need for name in found[kind] for need in graph[name].needs.values()]
     return found

@@ -143,7 +143,7 @@ class TraceStore:
         if place is None:
             return None
         (record,) = place.part.slice(place.row, 1).to_pylist()
-        return dict(record)
+        return record
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[Key, dict[str, Any]]]:
         """Every durable record's key with the columns asked for; of a list its length, not its values."""

@@ -9,7 +9,7 @@ from typing import Any
 from kubedistill_api.data import Benchmark
 from kubedistill_runtime.data.traces import TraceStore
 from kubedistill_runtime.engines.base import Completion, Engine, Request
-from kubedistill_runtime.harness.kept import Kept
+from kubedistill_runtime.harness.kept import find, keep, kept_in
 from kubedistill_runtime.harness.tasks import Task, build_requests, evaluate, first_metric, load_tasks, verdicts
 from kubedistill_runtime.sampling.draw import Progress
 from kubedistill_runtime.sampling.serving import Prompter, Served
@@ -46,7 +46,7 @@ class Harness:
         from kubedistill_runtime.harness.model import EngineLM
 
         loop = asyncio.get_running_loop()
-        with Kept(folder) as kept:
+        with kept_in(folder) as kept:
             for benchmark, tasks in self._loaded:
                 missing = {key for key in _keys(benchmark, tasks) if key not in store}
                 if not missing:
@@ -64,21 +64,22 @@ class Harness:
                     if (record["benchmark"], record["question_id"], record["sample_index"]) in missing:
                         store.add(record)
             store.flush()
+            kept.flush()
             kept.discard()
 
 
 async def drawn(
-    engine: Engine, requests: Sequence[Request], kept: Kept, told: Callable[[int], None]
+    engine: Engine, requests: Sequence[Request], kept: TraceStore, told: Callable[[int], None]
 ) -> dict[str, Completion]:
     """Completions of all requests by their ids, never more at a time than the engine has room for."""
-    done = kept.find(requests)
+    done = find(kept, requests)
     by_id = {request.id: request for request in requests if request.id not in done}
     waiting = deque(by_id.values())
     while len(done) < len(requests):
         if waiting and (room := engine.room()) > 0:
             engine.submit([waiting.popleft() for _ in range(min(room, len(waiting)))])
         for completion in await engine.poll():
-            kept.add(by_id[completion.id], completion)
+            keep(kept, by_id[completion.id], completion)
             done[completion.id] = completion
         told(len(done))
     return done

@@ -10,7 +10,7 @@ from typing import Any
 from kubedistill_api.planning import plan
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.stage import SPEC_FILE, StageKind, StageSpec
-from kubedistill_api.standings import Round, rounds_of
+from kubedistill_api.standings import ROUND_KINDS, Round, rounds_of
 from kubedistill_api.status import Score, ScoreDelta
 from kubedistill_runtime.data.storage import working_folder
 from kubedistill_runtime.report import covariates, excerpts, tables
@@ -40,7 +40,6 @@ STEPS = (
 QUESTION_STEPS = tuple((f"questions_{key}", label) for key, label in STEPS)
 CREDENTIALS = re.compile(r"(https?://)[^/\s]*@|([a-z][a-z0-9+.-]*://)[^/\s]*:[^/\s]*@")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-TRACK_KINDS: tuple[StageKind, ...] = ("sample", "curate", "train", "evaluate")
 
 
 def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
@@ -98,7 +97,7 @@ def _roles(context: StageContext, kind: str, manifest: dict[str, Any]) -> dict[s
     """Of each track the stages that are there, by kind: a job's own; of each candidate those of the last round that it
     was in, in the order of the manifest."""
     if kind == "DistillationJob":
-        return {"": {stage: [stage] for stage in TRACK_KINDS}}
+        return {"": {stage: [stage] for stage in ROUND_KINDS}}
     if kind == "DistillationStudy":
         return {}
     found: dict[str, Round] = {}
