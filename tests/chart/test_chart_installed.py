@@ -271,6 +271,10 @@ def test_a_tenants_role_in_its_namespace_gives(
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": binding}],
     })  # fmt: skip
+    # What each of these roles gives. Roles and bindings hold a moment after they are made.
+    wait_until(
+        lambda: allowed(installed, binding, "list", "kubedistill.io", "distillationjobs", "team-a"), "the role", 30
+    )
     assert allowed(installed, binding, verb, "kubedistill.io", what, "team-a") is can
 
 

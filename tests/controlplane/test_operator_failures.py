@@ -8,6 +8,8 @@ from player import disrupted, ended, pending, running, stage_of, unschedulable
 
 from kubedistill_operator import observer, rivals
 from kubedistill_operator.names import ATTEMPT_LABEL
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.quota import enforce_quota
 
 Object = dict
 
@@ -154,21 +156,14 @@ async def test_a_pod_without_a_place_says_so(case: Case) -> None:
     assert stuck["status"]["phase"] in ("Pending", "Running")
 
 
-async def test_a_quota_holds_a_stage_up_until_there_is_room(case: Case) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none", "namespace": case.namespace},
-        "spec": {"hard": {"pods": "0"}},
-    }
-    target = f"api/v1/namespaces/{case.namespace}/resourcequotas"
-    await case.cluster._request("POST", target, {}, quota)
+async def test_a_quota_holds_a_stage_up_until_there_is_room(case: Case, control_plane: ControlPlane) -> None:
+    enforce_quota(control_plane, case.namespace, "none", pods="0")
     await case.create(runtime(), job())
     async with case.operator():
         stuck = await case.until("DistillationJob", "demo", lambda s: stage(s, "prepare").get("reason"))
         assert stages(stuck)["prepare"]["reason"] == "QuotaExceeded"
         assert "exceeded quota" in condition(stuck, "Progressing")["message"]
-        await case.cluster._request("DELETE", f"{target}/none", {}, {})
+        control_plane.kubectl("delete", "resourcequota", "none", "-n", case.namespace)
         done = await case.finished()
     assert done["status"]["phase"] == "Complete"
 

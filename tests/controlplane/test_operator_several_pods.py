@@ -9,6 +9,8 @@ from player import ended, running, stage_of
 
 from kubedistill_operator import lost, observer
 from kubedistill_operator.names import ATTEMPT_LABEL, INDEX_LABEL
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.quota import enforce_quota
 
 Object = dict
 
@@ -146,14 +148,10 @@ async def test_a_pod_of_a_lost_node_is_given_up_and_the_stage_goes_on_elsewhere(
     assert (stages(done)["train"]["failures"], stages(done)["train"]["attempt"]) == (0, 1)
 
 
-async def test_a_stage_with_quota_for_half_of_its_pods_gives_it_back_for_free(case: Case) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "one", "namespace": case.namespace},
-        "spec": {"hard": {"pods": "1"}},
-    }
-    await case.cluster._request("POST", f"api/v1/namespaces/{case.namespace}/resourcequotas", {}, quota)
+async def test_a_stage_with_quota_for_half_of_its_pods_gives_it_back_for_free(
+    case: Case, control_plane: ControlPlane
+) -> None:
+    enforce_quota(control_plane, case.namespace, "one", pods="1")
     case.player.hold("train")
     await case.create(runtime(trainer={"replicas": 2}), job(backoffLimit=0))
     async with case.operator(pending_seconds=10):

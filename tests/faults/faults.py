@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chart.chart_case import NAMESPACE
+from tests.cluster.quota import enforce_quota
 from tests.faults.ground import STAGE, TENANTS, Ground
 from tests.node import charted
 
@@ -117,10 +118,9 @@ def power_cut(ground: Ground) -> Iterator[Until]:
 @contextlib.contextmanager
 def quota_zero(ground: Ground) -> Iterator[Until]:
     """No pods any more; those that run stay, so one of each training is deleted, and must come again."""
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     began = time.time()
-    for case in ground.cases.values():
-        case.apply(quota)
+    for tenant in TENANTS:
+        enforce_quota(ground.node.cluster, tenant, "none", pods="0")
     try:
         with pods_deleted(ground):
             yield lambda: ground.watch.has_told("QuotaExceeded", began)
