@@ -45,7 +45,6 @@ MONITORING: Object = {
 }
 SLOW_S = 6
 """A look takes so long where the API server is slow: more than the alert's five seconds."""
-WAIT_S = 120.0
 
 
 def runtime(**notes: str) -> Object:
@@ -130,7 +129,7 @@ def busy(installed: ControlPlane, operator: Running) -> ControlPlane:
         running = installed.get("pods", "-n", TEAM, "--field-selector=status.phase=Running")["items"]
         return phases == ["Complete", "Running"] and bool(running)
 
-    wait_until(are_there, "a job that is done and one that runs", WAIT_S, detail=operator.log.read_text)
+    wait_until(are_there, "a job that is done and one that runs", detail=operator.log.read_text)
     return installed
 
 
@@ -226,7 +225,7 @@ def slow_api_server(cluster: ControlPlane, operator: Running) -> Iterator[None]:
             return bool(select.select([listener], [], [], 0)[0])
 
         try:
-            wait_until(is_asked, "the webhook to be asked", WAIT_S)
+            wait_until(is_asked, "the webhook to be asked")
             for name in ("slow-a", "slow-b", "slow-c", "slow-d"):
                 start(cluster, name)
             yield
@@ -262,12 +261,11 @@ def test_every_alert_has_a_cause(items: list[Object]) -> None:
 
 
 def test_nothing_fires_while_all_is_well(prometheus: Prometheus, items: list[Object]) -> None:
-    wait_until(lambda: prometheus.rules() == dict.fromkeys(rules(items), "ok"), "every rule to be evaluated", WAIT_S)
+    wait_until(lambda: prometheus.rules() == dict.fromkeys(rules(items), "ok"), "every rule to be evaluated")
     # Before the first scrapes there was no operator.
     wait_until(
         lambda: not prometheus.alerts(),
         "Prometheus to see that all is well",
-        WAIT_S,
         detail=lambda: str(prometheus.alerts()),
     )
 
@@ -289,7 +287,7 @@ def test_every_query_of_the_dashboard_finds_something(prometheus: Prometheus, it
     for panel, expression in queries(items).items():
         # Nothing has failed yet, which a panel of failures shows by being empty.
         shown = expression.removesuffix(" > 0")
-        wait_until(lambda shown=shown: bool(prometheus.query(shown)), f"{panel}: {shown}", WAIT_S)
+        wait_until(lambda shown=shown: bool(prometheus.query(shown)), f"{panel}: {shown}")
         prometheus.query(expression)
 
 
@@ -310,8 +308,7 @@ def test_alerts_fire_for_what_they_are_for(
     wait_until(
         lambda: not cause.alerts & prometheus.alerts().keys(),
         "nothing to fire before its cause",
-        WAIT_S,
         detail=lambda: str(prometheus.alerts()),
     )
     with cause.happens(installed, operator):
-        wait_until(fire, ", ".join(sorted(cause.alerts)), WAIT_S, detail=lambda: str(prometheus.alerts()))
+        wait_until(fire, ", ".join(sorted(cause.alerts)), detail=lambda: str(prometheus.alerts()))

@@ -17,7 +17,7 @@ from kubedistill_api.base import API_VERSION
 from kubedistill_operator.cluster import Cluster, NotFound
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
+from tests.cluster.processes import PATIENCE_S, wait_until
 from tests.controlplane.player import Player, playing
 
 Object = dict[str, Any]
@@ -28,7 +28,6 @@ RUNTIME: Object = {
     "sampler": {"replicas": 2},
 }
 TEAM_LABELS = {"team": "a"}
-WAIT_S = 60.0
 LOOK_S = 0.2
 
 UNSEEN = {
@@ -64,7 +63,7 @@ def installed(control_plane: ControlPlane, cluster_helm: Helm) -> ControlPlane:
     control_plane.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a", "labels": TEAM_LABELS}}
     )
-    wait_until(lambda: _knows_our_owners(control_plane), "the admission plugin to know our kinds", 120)
+    wait_until(lambda: _knows_our_owners(control_plane), "the admission plugin to know our kinds")
     return control_plane
 
 
@@ -98,7 +97,7 @@ async def until(
     cluster: Cluster, namespace: str, name: str, phase: str, operator: Running, kind: str = "DistillationJob"
 ) -> Object:
     """The resource once it is in the phase."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             assert operator.process.returncode is None, operator.log.read_text()[-3000:]
             item = await cluster.get(kind, namespace, name)
@@ -110,7 +109,7 @@ async def until(
 async def gone(cluster: Cluster, namespace: str, name: str) -> None:
     """Returns once the job is deleted."""
     with contextlib.suppress(NotFound):
-        for _ in range(int(WAIT_S / LOOK_S)):
+        for _ in range(int(PATIENCE_S / LOOK_S)):
             await cluster.get("DistillationJob", namespace, name)
             await asyncio.sleep(LOOK_S)
         raise AssertionError(f"{name} is still there")
@@ -119,7 +118,7 @@ async def gone(cluster: Cluster, namespace: str, name: str) -> None:
 async def until_it_trains(cluster: Cluster, name: str) -> None:
     """Returns once a pod of the job's stage train runs."""
     chosen = f"kubedistill.io/stage=train,app.kubernetes.io/instance={name}"
-    for _ in range(int(WAIT_S / LOOK_S)):
+    for _ in range(int(PATIENCE_S / LOOK_S)):
         pods, _version = await cluster.list_all("Pod", "team-a", labelSelector=chosen)
         if any(pod["status"].get("phase") == "Running" for pod in pods):
             return
@@ -199,7 +198,7 @@ def test_no_expression_of_the_policies_has_a_warning(installed: ControlPlane) ->
         policies = installed.get("validatingadmissionpolicies")["items"]
         return all(policy.get("status", {}).get("observedGeneration") for policy in policies)
 
-    wait_until(checked, "the types of the policies to be checked", 30)
+    wait_until(checked, "the types of the policies to be checked")
     for policy in installed.get("validatingadmissionpolicies")["items"]:
         assert not policy["status"].get("typeChecking", {}).get("expressionWarnings"), policy["status"]
 
@@ -272,9 +271,7 @@ def test_a_tenants_role_in_its_namespace_gives(
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": binding}],
     })  # fmt: skip
     # What each of these roles gives. Roles and bindings hold a moment after they are made.
-    wait_until(
-        lambda: allowed(installed, binding, "list", "kubedistill.io", "distillationjobs", "team-a"), "the role", 30
-    )
+    wait_until(lambda: allowed(installed, binding, "list", "kubedistill.io", "distillationjobs", "team-a"), "the role")
     assert allowed(installed, binding, verb, "kubedistill.io", what, "team-a") is can
 
 

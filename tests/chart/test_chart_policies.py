@@ -49,7 +49,7 @@ def guarded(control_plane: ControlPlane, helm: Helm) -> ControlPlane:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HERE, "labels": LABELS}}
     control_plane.apply(namespace, *wanted)
     for bad in (job(runtimeRef={"name": "nobody"}), own_runtime({"hostNetwork": True})):
-        wait_until(lambda bad=bad: bool(refused(control_plane, bad)), "the policies to be in force", 60)
+        wait_until(lambda bad=bad: bool(refused(control_plane, bad)), "the policies to be in force")
     return control_plane
 
 

@@ -208,10 +208,8 @@ def tenants(control_plane: ControlPlane, cluster_helm: Helm) -> ControlPlane:
     control_plane.apply({**binding("admin"), "metadata": {"name": "admin", "namespace": HOME}})
     in_force = [ATTEMPTS["a runtime that serves the other alone"], ATTEMPTS["a runtime that reaches the node"]]
     for attempt in in_force:
-        wait_until(
-            lambda attempt=attempt: bool(tried(control_plane, attempt, OTHER)), "the policies to be in force", 60
-        )
-    wait_until(lambda: not tried(control_plane, ATTEMPTS["run a job over the other's storage"], HOME), "the roles", 60)
+        wait_until(lambda attempt=attempt: bool(tried(control_plane, attempt, OTHER)), "the policies to be in force")
+    wait_until(lambda: not tried(control_plane, ATTEMPTS["run a job over the other's storage"], HOME), "the roles")
     return control_plane
 
 

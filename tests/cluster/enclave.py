@@ -68,7 +68,7 @@ class Enclave:
         """Make it. Raises `ClusterError` where the machine does not allow it."""
         self._first.start()
         pid = self.folder / "enclave.pid"
-        self._first.wait_until(pid.is_file, seconds=20)
+        self._first.wait_until(pid.is_file)
         self._pid = int(pid.read_text())
         self._make_cgroup()
         self.network = self._connect()

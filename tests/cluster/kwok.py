@@ -191,4 +191,4 @@ class Kwok:
     def lose_node(self, name: str) -> None:
         """Delete a node, as a cloud does whose machine is gone; its pods are lost with it."""
         self.cluster.kubectl("delete", "node", name)
-        wait_until(lambda: name not in self.cluster.kubectl("get", "nodes"), f"the node {name} to go", 30)
+        wait_until(lambda: name not in self.cluster.kubectl("get", "nodes"), f"the node {name} to go")

@@ -240,7 +240,7 @@ class Node:
         os.chown(self.storage(namespace), images.USER, images.USER)
         self.cluster.apply(*tenant(namespace, level, path))
         bound = ("get", "pvc", "--namespace", namespace, "--output=jsonpath={.items[*].status.phase}")
-        wait_until(lambda: self.cluster.kubectl(*bound) == "Bound Bound", f"the claims of {namespace}", 30)
+        wait_until(lambda: self.cluster.kubectl(*bound) == "Bound Bound", f"the claims of {namespace}")
 
     def remove_tenant(self, namespace: str) -> None:
         """Delete what `add_tenant` made, without waiting for the namespace to be empty."""

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 
+PATIENCE_S = 300.0
+"""Within which what must happen does, on a machine that does much else: nothing is gained by giving up early."""
+
 # The kernel ends a child when the *thread* that started it ends. This one lives as long as the process.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cluster-starter")
 
@@ -89,9 +92,9 @@ class Server:
             self.signal(signal.SIGKILL)
             self.process.wait()
 
-    def wait_until(self, is_ready: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Wait for `is_ready`. Raises `ClusterError` with the end of the log when it ends first, or takes longer."""
-        wait_until(is_ready, f"{self.name} to be ready", seconds, also=self._check_alive, detail=self.tail)
+    def wait_until(self, is_ready: Callable[[], bool]) -> None:
+        """Wait for `is_ready`. Raises `ClusterError` with the end of the log when it ends first, or takes too long."""
+        wait_until(is_ready, f"{self.name} to be ready", also=self._check_alive, detail=self.tail)
 
     def _check_alive(self) -> None:
         if not self.alive:
@@ -107,7 +110,7 @@ class Server:
 def wait_until(
     is_so: Callable[[], bool],
     what: str,
-    seconds: float,
+    seconds: float = PATIENCE_S,
     *,
     also: Callable[[], None] = lambda: None,
     detail: Callable[[], str] = lambda: "",

@@ -26,4 +26,4 @@ def enforce_quota(cluster: ControlPlane, namespace: str, name: str, **hard: str)
             return "exceeded quota" in str(error)
         return False
 
-    wait_until(is_in_force, f"the quota {name} to be in force", 60)
+    wait_until(is_in_force, f"the quota {name} to be in force")

@@ -18,11 +18,11 @@ from kubedistill_operator.cluster import Cluster, NotFound
 from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import UID_LABEL
 from kubedistill_operator.settings import Settings
+from tests.cluster.processes import PATIENCE_S
 
 Object = dict[str, Any]
 Result = TypeVar("Result")
 
-WAIT_S = 60.0
 LOOK_S = 0.1
 
 RUNTIME: Object = {
@@ -103,7 +103,7 @@ class Case:
         item["spec"] |= change
         await self.cluster.replace({**item, "kind": kind})
 
-    async def until(self, kind: str, name: str, is_so: Callable[[Object], bool], seconds: float = WAIT_S) -> Object:
+    async def until(self, kind: str, name: str, is_so: Callable[[Object], bool], seconds: float = PATIENCE_S) -> Object:
         """The resource once it is so. Fails with its status when it takes too long."""
         end = time.monotonic() + seconds
         item: Object = {}
@@ -115,7 +115,7 @@ class Case:
             await asyncio.sleep(LOOK_S)
         raise AssertionError(f"{kind} {name} did not get there in {seconds} s: {item.get('status')}")
 
-    async def until_jobs(self, are_so: Callable[[list[Object]], bool], seconds: float = WAIT_S) -> None:
+    async def until_jobs(self, are_so: Callable[[list[Object]], bool], seconds: float = PATIENCE_S) -> None:
         """Returns once the child Jobs are so."""
         end = time.monotonic() + seconds
         while not are_so(found := await self.all("Job")):
@@ -126,7 +126,7 @@ class Case:
         """The resource at its end."""
         return await self.until(kind, name, lambda status: status.get("phase") in ("Complete", "Failed"))
 
-    async def events(self, kind: str, last: str, seconds: float = WAIT_S) -> list[Object]:
+    async def events(self, kind: str, last: str, seconds: float = PATIENCE_S) -> list[Object]:
         """The events about resources of a kind once one has the reason `last`. They are written after the status."""
         end = time.monotonic() + seconds
         while True:
@@ -136,7 +136,7 @@ class Case:
             assert time.monotonic() < end, [event["reason"] for event in found]
             await asyncio.sleep(LOOK_S)
 
-    async def gone(self, kind: str, seconds: float = WAIT_S) -> None:
+    async def gone(self, kind: str, seconds: float = PATIENCE_S) -> None:
         """Returns once no object of the kind is left; of the cluster's own kinds, none that the operator made."""
         end = time.monotonic() + seconds
         ours = kind in RESOURCES

@@ -10,11 +10,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from operator_case import WAIT_S, Case, condition, job, runtime, stage, stages
+from operator_case import Case, condition, job, runtime, stage, stages
 from player import at_work, stage_of
 
 from kubedistill_operator.cluster import ApiError, Conflict, path
 from kubedistill_operator.names import INDEX_LABEL, PRIORITY_LABEL, QUEUE_LABEL
+from tests.cluster.processes import PATIENCE_S
 
 Object = dict
 
@@ -57,7 +58,7 @@ class Queue:
 
     async def evict(self, name: str) -> None:
         await self._edit(name, lambda one: {**one, "spec": one["spec"] | {"suspend": True}})
-        end = time.monotonic() + WAIT_S
+        end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             await self._edit(name, lambda one: {**one, "status": one["status"] | {"startTime": None}}, "/status")
             try:

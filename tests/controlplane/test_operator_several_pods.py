@@ -155,7 +155,7 @@ async def test_a_stage_with_quota_for_half_of_its_pods_gives_it_back_for_free(
     case.player.hold("train")
     await case.create(runtime(trainer={"replicas": 2}), job(backoffLimit=0))
     async with case.operator(pending_seconds=10):
-        retried = await case.until("DistillationJob", "demo", lambda s: stage(s, "train").get("retryAfter"), 120)
+        retried = await case.until("DistillationJob", "demo", lambda s: stage(s, "train").get("retryAfter"))
         train = stages(retried)["train"]
         assert (train["reason"], train["attempt"], train.get("failures", 0)) == ("QuotaExceeded", 1, 0)
         assert "exceeded quota" in train["message"]

@@ -137,7 +137,7 @@ def test_a_deleted_job_is_gone_with_all_its_pods(case: NodeCase) -> None:
         kinds = "djob,jobs,pods,services,configmaps"
         return [i for i in case.get(kinds)["items"] if i["metadata"]["name"] != "kube-root-ca.crt"] == []
 
-    wait_until(is_empty, "everything to be gone", 120, detail=lambda: case.kubectl("get", "pods,jobs"))
+    wait_until(is_empty, "everything to be gone", detail=lambda: case.kubectl("get", "pods,jobs"))
 
 
 def test_memory_beyond_the_limit_ends_the_job_and_says_so(case: NodeCase) -> None:
@@ -145,7 +145,7 @@ def test_memory_beyond_the_limit_ends_the_job_and_says_so(case: NodeCase) -> Non
     runtime["spec"]["worker"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "24Mi"}}
     case.node.cluster.apply(runtime)
     case.apply(changed("fat", runtimeRef={"kind": "ClusterDistillationRuntime", "name": "small"}))
-    done = case.finished("djob/fat", 60)
+    done = case.finished("djob/fat", STAGE_S)
     failed = condition(done, "Failed")
     assert failed["reason"] == "OutOfMemory"
     assert "used more memory than its limit" in failed["message"]
@@ -153,7 +153,7 @@ def test_memory_beyond_the_limit_ends_the_job_and_says_so(case: NodeCase) -> Non
 
 def test_data_that_is_not_there_ends_the_job_with_its_message(case: NodeCase) -> None:
     case.apply(changed("blind", questions=[{"uri": "pvc://storage/nowhere.jsonl", "domain": "math"}]))
-    done = case.finished("djob/blind", 60)
+    done = case.finished("djob/blind", STAGE_S)
     assert condition(done, "Failed")["reason"] == "BadInput"
     assert "nowhere.jsonl" in condition(done, "Failed")["message"]
     assert stages(done)["prepare"]["attempt"] == 0
@@ -170,7 +170,7 @@ def test_an_image_that_cannot_be_pulled_is_named(case: NodeCase) -> None:
         told = " ".join(f"{c['reason']} {c['message']}" for c in status.get("conditions", ()))
         return "registry.invalid/kubedistill:none" in told and "check the runtime's image" in told
 
-    case.until("djob/unpulled", is_named, 60)
+    case.until("djob/unpulled", is_named, STAGE_S)
 
 
 def test_a_secret_that_appears_later_lets_the_job_go_on(case: NodeCase) -> None:
@@ -183,7 +183,7 @@ def test_a_secret_that_appears_later_lets_the_job_go_on(case: NodeCase) -> None:
     def is_waiting(status: Object) -> bool:
         return any('secret "late" not found' in c["message"] for c in status.get("conditions", ()))
 
-    case.until("djob/patient", is_waiting, 60)
+    case.until("djob/patient", is_waiting, STAGE_S)
     case.kubectl("create", "secret", "generic", "late", "--from-literal=token=t")
-    prepared = case.until("djob/patient", lambda s: s["summary"]["stage"] != "prepare", 60)
+    prepared = case.until("djob/patient", lambda s: s["summary"]["stage"] != "prepare", STAGE_S)
     assert stages(prepared)["prepare"]["attempt"] == 0

@@ -122,7 +122,7 @@ def test_two_pods_import_torch_find_each_other_and_write_to_the_claim(node: Node
         conditions = node.cluster.get(*job)["status"].get("conditions", [])
         return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
-    wait_until(has_ended, "the Job to end", 120, detail=lambda: node.cluster.kubectl("describe", "-n", tenant, "pods"))
+    wait_until(has_ended, "the Job to end", detail=lambda: node.cluster.kubectl("describe", "-n", tenant, "pods"))
     logs = node.cluster.kubectl("logs", "--namespace", tenant, "--selector", f"job-name={SERVICE}", "--prefix")
     assert node.cluster.get(*job)["status"].get("succeeded") == 2, logs
     states = [pod["status"]["containerStatuses"][0]["state"]["terminated"] for pod in pods(node, tenant)]
@@ -140,7 +140,7 @@ def test_two_pods_import_torch_find_each_other_and_write_to_the_claim(node: Node
 def test_a_pod_can_be_reached_from_this_machine_seen_and_signalled(node: Node, tenant: str) -> None:
     node.cluster.apply(*indexed_job("served", SERVE, pods=1), namespace=tenant)
     running = lambda: [pod["status"]["phase"] for pod in pods(node, tenant)] == ["Running"]  # noqa: E731
-    wait_until(running, "the pod to run", 60, detail=lambda: node.cluster.kubectl("describe", "-n", tenant, "pods"))
+    wait_until(running, "the pod to run", detail=lambda: node.cluster.kubectl("describe", "-n", tenant, "pods"))
     (pod,) = pods(node, tenant)
     name, address = pod["metadata"]["name"], pod["status"]["podIP"]
 
@@ -151,12 +151,12 @@ def test_a_pod_can_be_reached_from_this_machine_seen_and_signalled(node: Node, t
         except OSError:
             return False
 
-    wait_until(answers, "the pod to answer", 60)
+    wait_until(answers, "the pod to answer")
     assert node.cluster.kubectl("exec", "-n", tenant, name, "--", "id", "-u").strip() == "1000"
     (pid,) = [pid for pid, command in node.pod_processes(tenant, name).items() if "http.server" in command]
     os.kill(pid, signal.SIGKILL)
     failed = lambda: [pod["status"]["phase"] for pod in pods(node, tenant)] == ["Failed"]  # noqa: E731
-    wait_until(failed, "the pod to fail", 60)
+    wait_until(failed, "the pod to fail")
     (pod,) = pods(node, tenant)
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
@@ -174,7 +174,7 @@ def test_nothing_is_left_when_the_owner_is_killed() -> None:
         links = subprocess.run(["ip", "-oneline", "link"], capture_output=True, text=True, check=True).stdout
         return not _processes(folder) and f" {link}@" not in links
 
-    wait_until(is_quiet, "the node to end with its owner", 30, detail=lambda: "\n".join(_processes(folder)))
+    wait_until(is_quiet, "the node to end with its owner", detail=lambda: "\n".join(_processes(folder)))
     assert folder not in Path("/proc/mounts").read_text()
     folders.remove_remains()
     assert not Path(folder).exists()
