@@ -27,7 +27,8 @@ OUT_OF_MEMORY_EXIT = 71
 """The stage contract's ExitCode.OUT_OF_MEMORY, which cannot be imported here."""
 TICK_S = 0.2
 CLEAR_TICK_S = 0.05
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGALRM}
+TO_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -132,11 +133,14 @@ def supervise(command: list[str], parent: int, grace_s: float) -> int:
     code: int | None = None
     told = False
     kill_at: float | None = None
+    # Not sigtimedwait: of a process that was stopped for longer than the timeout (^Z and fg, a frozen container),
+    # CPython's returns a struct that nobody has filled in.
+    signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     while code is None:
-        received = signal.sigtimedwait(SIGNALS, TICK_S)
-        if received and received.si_signo == signal.SIGUSR1:
+        received = signal.sigwait(SIGNALS)
+        if received == signal.SIGUSR1:
             kill_at = time.monotonic()
-        elif received and received.si_signo != signal.SIGCHLD and kill_at is None:
+        elif received in TO_STOP and kill_at is None:
             kill_at, told = time.monotonic() + grace_s, True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
