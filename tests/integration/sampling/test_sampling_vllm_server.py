@@ -1,5 +1,6 @@
 """The sample stage with a teacher behind vLLM's own OpenAI server."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -49,10 +50,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(timeout=30)
-        finally:
-            server.kill()
+        server.kill()
 
 
 def _answers(url: str) -> bool:
