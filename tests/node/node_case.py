@@ -45,7 +45,7 @@ spec:
   curation:
     difficulty: {{samples: 4, temperature: 1.0, topP: 1.0, maxTokens: 128, keepHardest: 0.8}}
     diversity: {{trajectories: 3}}
-  training: {{epochs: 6, learningRate: 3e-4, globalBatchSize: 8, contextLength: 256, checkpointEverySteps: 10}}
+  training: {{epochs: 12, learningRate: 3e-4, globalBatchSize: 8, contextLength: 256, checkpointEverySteps: 10}}
   evaluation:
     samples: 4
     temperature: 1.0
