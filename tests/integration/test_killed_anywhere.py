@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS_PER_STAGE = 3
+MOMENT_S = 900.0
+"""Within which a moment comes on a busy machine: nothing is gained by giving up early."""
 STAGES = ("prepare", "baseline", "sample", "curate", "train", "evaluate", "report")
 RECORDS = {
     "baseline": "pass_rates/*.arrow",
@@ -141,7 +143,7 @@ def wait_and_kill(process: subprocess.Popen[bytes], root: Path, kill: Kill, usua
     before its moment, the run is killed at its end; when it had ended before the run began, the moment is the next
     stage's. None when the run came to its end."""
     aim = running(root, kill.stage)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + MOMENT_S
     seen: float | None = None
     while time.monotonic() < deadline and process.poll() is None:
         folder = stage_folder(root, aim)
