@@ -103,9 +103,9 @@ class Case:
         item["spec"] |= change
         await self.cluster.replace({**item, "kind": kind})
 
-    async def until(self, kind: str, name: str, is_so: Callable[[Object], bool], seconds: float = PATIENCE_S) -> Object:
+    async def until(self, kind: str, name: str, is_so: Callable[[Object], bool]) -> Object:
         """The resource once it is so. Fails with its status when it takes too long."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         item: Object = {}
         while time.monotonic() < end:
             with contextlib.suppress(NotFound):
@@ -113,11 +113,11 @@ class Case:
                 if is_so(item.get("status") or {}):
                     return item
             await asyncio.sleep(LOOK_S)
-        raise AssertionError(f"{kind} {name} did not get there in {seconds} s: {item.get('status')}")
+        raise AssertionError(f"{kind} {name} did not get there: {item.get('status')}")
 
-    async def until_jobs(self, are_so: Callable[[list[Object]], bool], seconds: float = PATIENCE_S) -> None:
+    async def until_jobs(self, are_so: Callable[[list[Object]], bool]) -> None:
         """Returns once the child Jobs are so."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while not are_so(found := await self.all("Job")):
             assert time.monotonic() < end, [(item["metadata"]["name"], item.get("status")) for item in found]
             await asyncio.sleep(LOOK_S)
@@ -126,9 +126,9 @@ class Case:
         """The resource at its end."""
         return await self.until(kind, name, lambda status: status.get("phase") in ("Complete", "Failed"))
 
-    async def events(self, kind: str, last: str, seconds: float = PATIENCE_S) -> list[Object]:
+    async def events(self, kind: str, last: str) -> list[Object]:
         """The events about resources of a kind once one has the reason `last`. They are written after the status."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while True:
             found = [event for event in await self.all("Event") if event["involvedObject"]["kind"] == kind]
             if any(event["reason"] == last for event in found):
@@ -136,9 +136,9 @@ class Case:
             assert time.monotonic() < end, [event["reason"] for event in found]
             await asyncio.sleep(LOOK_S)
 
-    async def gone(self, kind: str, seconds: float = PATIENCE_S) -> None:
+    async def gone(self, kind: str) -> None:
         """Returns once no object of the kind is left; of the cluster's own kinds, none that the operator made."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         ours = kind in RESOURCES
         while left := [i for i in await self.all(kind) if ours or UID_LABEL in i["metadata"].get("labels", {})]:
             assert time.monotonic() < end, [item["metadata"]["name"] for item in left]
