@@ -133,7 +133,7 @@ def supervise(command: list[str], parent: int, grace_s: float) -> int:
     code: int | None = None
     told = False
     kill_at: float | None = None
-    # Not sigtimedwait: of a process that was stopped for longer than the timeout (^Z and fg, a frozen container),
+    # Not sigtimedwait: in a process that was stopped for longer than the timeout (a paused container, a debugger),
     # CPython's returns a struct that nobody has filled in.
     signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     while code is None:

@@ -10,7 +10,7 @@ from kubedistill_runtime.stages import supervise
 
 
 def test_being_stopped_and_continued_is_no_request_to_end() -> None:
-    """^Z and fg, or a container that is frozen."""
+    """As when a container is paused and goes on."""
     command = [sys.executable, "-c", "import sys; print('begun', flush=True); sys.stdin.read(); sys.exit(7)"]
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", supervise.__file__, str(os.getpid()), "1", *command],
