@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 from chart_case import SERVED, Helm
 
 from kubedistill_api.base import API_VERSION
@@ -16,7 +15,6 @@ from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.study import DistillationStudy
 from kubedistill_operator.admission import refusals
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 
 Object = dict[str, Any]
@@ -55,11 +53,7 @@ def guarded(control_plane: ControlPlane, helm: Helm) -> ControlPlane:
 
 def refused(cluster: ControlPlane, manifest: Object) -> str:
     """Why the API server does not take it; empty where it does."""
-    try:
-        cluster.kubectl("create", "--dry-run=server", "-n", HERE, "-f", "-", stdin=yaml.safe_dump(manifest))
-    except ClusterError as error:
-        return str(error)
-    return ""
+    return cluster.refusal(manifest, "-n", HERE)
 
 
 def job(**spec: object) -> Object:

@@ -255,6 +255,14 @@ class ControlPlane:
             raise ClusterError(f"kubectl {' '.join(map(str, arguments))}: {finished.stderr.strip()}")
         return finished.stdout
 
+    def refusal(self, manifest: dict[str, Any], *options: str) -> str:
+        """Why the API server would not create it; empty where it would."""
+        try:
+            self.kubectl("create", "--dry-run=server", *options, "-f", "-", stdin=json.dumps(manifest))
+        except ClusterError as error:
+            return str(error)
+        return ""
+
     def get(self, *arguments: str) -> Any:
         """What `kubectl get ARGUMENTS -o json` prints, as Python values."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))

@@ -1,9 +1,6 @@
 """A ResourceQuota that holds from the moment that it is said to."""
 
-import json
-
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 
 NOBODY_HAS = "count/limitranges"
@@ -18,12 +15,6 @@ def enforce_quota(cluster: ControlPlane, namespace: str, name: str, **hard: str)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}}
     cluster.apply({**quota, "spec": {"hard": {**hard, NOBODY_HAS: "0"}}}, namespace=namespace)
     one_over = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": name}, "spec": {"limits": []}}
-
-    def is_in_force() -> bool:
-        try:
-            cluster.kubectl("create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(one_over))
-        except ClusterError as error:
-            return "exceeded quota" in str(error)
-        return False
-
-    wait_until(is_in_force, f"the quota {name} to be in force")
+    wait_until(
+        lambda: "exceeded quota" in cluster.refusal(one_over, "-n", namespace), f"the quota {name} to be in force"
+    )

@@ -27,8 +27,8 @@ OUT_OF_MEMORY_EXIT = 71
 """The stage contract's ExitCode.OUT_OF_MEMORY, which cannot be imported here."""
 TICK_S = 0.2
 CLEAR_TICK_S = 0.05
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGALRM}
 TO_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+SIGNALS = TO_STOP | {signal.SIGUSR1, signal.SIGCHLD, signal.SIGALRM}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
