@@ -27,8 +27,8 @@ Schema = dict[str, Any]
 
 def schema() -> Schema:
     """The JSON schema of the values. Draft 7, which every Helm 3 and 4 reads."""
-    made = Values.model_json_schema(by_alias=True)
-    return {"$schema": "http://json-schema.org/draft-07/schema#"} | _plain(made)
+    made: Schema = _plain(Values.model_json_schema(by_alias=True))
+    return {"$schema": "http://json-schema.org/draft-07/schema#"} | made
 
 
 def _plain(node: Any) -> Any:
@@ -37,7 +37,7 @@ def _plain(node: Any) -> Any:
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in node.items():
         if key == "x-kubernetes-validations" or (key == "title" and isinstance(value, str)):
             continue

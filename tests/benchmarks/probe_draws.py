@@ -67,8 +67,8 @@ def holds_the_mean(
     held, widths = 0, 0.0
     for _ in range(trials):
         picked = rng.choice(len(ahead), draws, replace=False)
-        groups = [together(side[0].candidate, [side[n] for n in picked]) for side in (ahead, behind)]
-        estimate = lead(*groups, CONFIDENCE)
+        one, other = (together(side[0].candidate, [side[n] for n in picked]) for side in (ahead, behind))
+        estimate = lead(one, other, CONFIDENCE)
         held += estimate.low <= middle <= estimate.high
         widths += (estimate.high - estimate.low) / 2
     return held / trials, widths / trials

@@ -93,10 +93,10 @@ def expected_widths(questions: int, samples: int, trials: int) -> dict[str, floa
     made: dict[str, list[float]] = {"score": [], "difference": []}
     for _ in range(trials):
         benchmark = Benchmark(World((0.65, 0.65)), questions, rng)
-        students = [benchmark.student(i, samples) for i in range(2)]
+        one_student, other_student = (benchmark.student(i, samples) for i in range(2))
         for name, found in (
-            ("score", mean_interval(students[0].rates[0][0], samples, 0.95)),
-            ("difference", lead(*students, 0.95)),
+            ("score", mean_interval(one_student.rates[0][0], samples, 0.95)),
+            ("difference", lead(one_student, other_student, 0.95)),
         ):
             made[name].append((found.high - found.low) / 2)
     return {

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chart_case import NAMESPACE
 
+from tests.chart.chart_case import NAMESPACE
 from tests.cluster.controlplane import ControlPlane, _free_port
 from tests.cluster.processes import without_proxies
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_case import Helm
 
+from tests.chart.chart_case import Helm
 from tests.cluster import build, prometheus
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from chart_case import Helm, Object, one, rules
 
+from tests.chart.chart_case import Helm, Object, one, rules
 from tests.cluster.prometheus import promtool
 
 pytestmark = pytest.mark.usefixtures("with_prometheus")

@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from chart_case import CHART, NAMESPACE, Helm, Object, job, one, rules
-from chart_operator import Running, deployment, operating
-from scraping import scrape_config
 
 from kubedistill_api.stage import StageSpec
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.progress_server import serve_progress
+from tests.chart.chart_case import CHART, NAMESPACE, Helm, Object, job, one, rules
+from tests.chart.chart_operator import Running, deployment, operating
+from tests.chart.scraping import scrape_config
 from tests.cluster import kwok
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.host_runtime import claim

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_case import CHART, NAMESPACE, Helm, job
-from chart_operator import Running, deployment, operating
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_operator.cluster import Cluster, NotFound
+from tests.chart.chart_case import CHART, NAMESPACE, Helm, job
+from tests.chart.chart_operator import Running, deployment, operating
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import PATIENCE_S, wait_until
 from tests.controlplane.player import Player, playing

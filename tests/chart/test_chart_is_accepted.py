@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from chart_case import NAMESPACE, SERVED, Helm, Object, one
 
+from tests.chart.chart_case import NAMESPACE, SERVED, Helm, Object, one
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_case import SERVED, Helm
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.job import DistillationJob
@@ -14,6 +13,7 @@ from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.study import DistillationStudy
 from kubedistill_operator.admission import refusals
+from tests.chart.chart_case import SERVED, Helm
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import wait_until
 

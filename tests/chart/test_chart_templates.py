@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_case import CHART, NAMESPACE, SERVED, Helm, HelmError, Object, container, nested, one, pod, rules
 
 from charts import generate
 from charts.settings import Values
 from kubedistill_operator.names import SELECTOR
 from kubedistill_operator.settings import parse
+from tests.chart.chart_case import CHART, NAMESPACE, SERVED, Helm, HelmError, Object, container, nested, one, pod, rules
 
 Items = list[Object]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_case import CHART
 
 from kubedistill_operator.templates import USER
+from tests.chart.chart_case import CHART
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "images").glob("*/Containerfile"))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chart_case import CHART, NAMESPACE, Helm
 
 from kubedistill_api.base import API_VERSION
 from kubedistill_api.job import DistillationJob
@@ -20,6 +19,7 @@ from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_operator.children import stage_children
 from kubedistill_operator.names import ATTEMPT_LABEL, JOB_NAME_LABEL, STAGE_LABEL, UID_LABEL
 from kubedistill_operator.store import Store
+from tests.chart.chart_case import CHART, NAMESPACE, Helm
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until

@@ -3,11 +3,11 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
-import operator_case
 import pytest
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kwok import Kwok
+from tests.controlplane import operator_case
 
 
 @pytest.fixture(scope="session")

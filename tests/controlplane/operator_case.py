@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from player import Player, playing
-
 from kubedistill_api.base import API_VERSION
 from kubedistill_operator.__main__ import operate
 from kubedistill_operator.app import App
@@ -19,6 +17,7 @@ from kubedistill_operator.kinds import RESOURCES
 from kubedistill_operator.names import UID_LABEL
 from kubedistill_operator.settings import Settings
 from tests.cluster.processes import PATIENCE_S
+from tests.controlplane.player import Player, playing
 
 Object = dict[str, Any]
 Result = TypeVar("Result")

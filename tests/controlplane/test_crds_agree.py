@@ -2,10 +2,9 @@
 
 import asyncio
 
-from manifest_corpus import Case, base, cases
-
 from kubedistill_operator.cluster import ApiError, Cluster, path
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.manifest_corpus import Case, base, cases
 
 AT_ONCE = 8
 MORE_THAN = 300

@@ -8,13 +8,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from operator_case import Case, in_namespace, job, runtime
 
 from kubedistill_operator.app import App
 from kubedistill_operator.cluster import Cluster, Unavailable
 from kubedistill_operator.names import ATTEMPT_LABEL, STAGE_LABEL
 from kubedistill_operator.settings import Settings
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.operator_case import Case, in_namespace, job, runtime
 
 Object = dict[str, Any]
 

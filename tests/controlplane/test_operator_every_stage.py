@@ -5,14 +5,14 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from operator_case import Case, in_namespace, job, runtime, stage, stages
-from player import ended, running, stage_of
 
 from kubedistill_operator import main
 from kubedistill_operator.app import App
 from kubedistill_operator.cluster import Cluster, NotFound
 from kubedistill_operator.settings import Settings
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.operator_case import Case, in_namespace, job, runtime, stage, stages
+from tests.controlplane.player import ended, running, stage_of
 
 STAGES = ("prepare", "baseline", "sample", "curate", "train", "evaluate", "report")
 SOON_S, LATE_S = 10, 60

@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from operator_case import Case, condition, job, runtime, stage, stages
-from player import disrupted, ended, pending, running, stage_of, unschedulable
 
 from kubedistill_operator import observer, rivals
 from kubedistill_operator.names import ATTEMPT_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.quota import enforce_quota
+from tests.controlplane.operator_case import Case, condition, job, runtime, stage, stages
+from tests.controlplane.player import disrupted, ended, pending, running, stage_of, unschedulable
 
 Object = dict
 

@@ -10,12 +10,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from operator_case import Case, condition, job, runtime, stage, stages
-from player import at_work, stage_of
-
 from kubedistill_operator.cluster import ApiError, Conflict, path
 from kubedistill_operator.names import INDEX_LABEL, PRIORITY_LABEL, QUEUE_LABEL
 from tests.cluster.processes import PATIENCE_S
+from tests.controlplane.operator_case import Case, condition, job, runtime, stage, stages
+from tests.controlplane.player import at_work, stage_of
 
 Object = dict
 

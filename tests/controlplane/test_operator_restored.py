@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from operator_case import Case, Object, condition, job, probe, runtime, stages, study
-from player import ended, result, stage_of
 
 from kubedistill_api.stage import StageResult
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.operator_case import Case, Object, condition, job, probe, runtime, stages, study
+from tests.controlplane.player import ended, result, stage_of
 
 AGO = timedelta(hours=1)
 """What lies in the storage was made so long before."""

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from operator_case import Case, Object, condition, job, probe, runtime, stages
-
 from kubedistill_operator.names import ATTEMPT_LABEL, STAGE_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import without_proxies
+from tests.controlplane.operator_case import Case, Object, condition, job, probe, runtime, stages
 
 
 async def test_a_job_runs_through_its_stages_to_complete(case: Case) -> None:

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from operator_case import Case, condition, job, runtime, stage, stages
-from player import ended, running, stage_of
 
 from kubedistill_operator import lost, observer
 from kubedistill_operator.names import ATTEMPT_LABEL, INDEX_LABEL
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.quota import enforce_quota
+from tests.controlplane.operator_case import Case, condition, job, runtime, stage, stages
+from tests.controlplane.player import ended, running, stage_of
 
 Object = dict
 

@@ -5,12 +5,12 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-from operator_case import Case, condition, job, runtime, stage
-from operator_case import case as case_of
-from player import stage_of
 
 from kubedistill_api.base import API_VERSION
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.operator_case import Case, condition, job, runtime, stage
+from tests.controlplane.operator_case import case as case_of
+from tests.controlplane.player import stage_of
 
 Object = dict
 

@@ -1,9 +1,8 @@
 """Studies on a real API server and Job controller, and what becomes of one whose grid is changed on the way."""
 
-from operator_case import Case, condition, runtime, stages, study
-
 from kubedistill_operator.names import DIGEST_LABEL, STAGE_LABEL
 from tests.cluster.controlplane import ControlPlane
+from tests.controlplane.operator_case import Case, condition, runtime, stages, study
 
 GRID = "training.learningRate"
 

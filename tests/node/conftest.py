@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node_case import NodeCase
 
 from tests.cluster.host_runtime import host_runtime
 from tests.cluster.node import Node, why_not
+from tests.node.node_case import NodeCase
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from charted import IMAGE, OPERATOR, install, operator_pod
-from node_case import JOB, NodeCase
 
 from tests.chart.chart_case import CHART, NAMESPACE, Helm, HelmError
 from tests.cluster.host_runtime import host_runtime
 from tests.cluster.node import Node
+from tests.node.charted import IMAGE, OPERATOR, install, operator_pod
+from tests.node.node_case import JOB, NodeCase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

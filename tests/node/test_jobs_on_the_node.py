@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from node_case import (
+
+from tests.cluster.host_runtime import host_runtime
+from tests.cluster.processes import wait_until
+from tests.node.node_case import (
     JOB,
     NodeCase,
     losses,
@@ -18,9 +21,6 @@ from node_case import (
     run_locally,
     stage_folder,
 )
-
-from tests.cluster.host_runtime import host_runtime
-from tests.cluster.processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -40,6 +40,6 @@ def letter_of(answer: str | int | None, options: Sequence[str]) -> str:
         return LETTERS[answer]
     if answer in options:
         return LETTERS[options.index(answer)]
-    if answer in [*LETTERS[: len(options)]]:
+    if answer is not None and answer in [*LETTERS[: len(options)]]:
         return answer
     raise ValueError(f"{str(answer)[:80]!r} is neither the letter nor the text of one of {len(options)} options")

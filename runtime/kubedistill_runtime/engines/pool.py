@@ -263,14 +263,14 @@ def _has_pods() -> bool:
     """Whether the cluster is one of ours over several pods, where each has a place for an engine."""
     import ray
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return POD_RESOURCE in resources
 
 
 def _check_gpus(count: int, gpus: int) -> None:
     import ray
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     total = int(resources.get("GPU", 0))
     if gpus and total < gpus:
         raise BadInput(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kubedistill_api.benchmarks import PRESETS, preset_at
+from kubedistill_api.data import ModelSource, QuestionSource
 from kubedistill_api.graph import Resource, recipe
 from kubedistill_api.job import Recipe
 from kubedistill_api.probe import TeacherProbeSpec
@@ -64,7 +65,7 @@ def _benchmarks(spec: Recipe | TeacherProbeSpec, where: str) -> Iterator[str]:
 
 def _unpinned(resource: Resource) -> Iterator[str]:
     spec = recipe(resource)
-    sources = [*spec.questions, *spec.evaluation.benchmarks, spec.student]
+    sources: list[ModelSource | QuestionSource] = [*spec.questions, *spec.evaluation.benchmarks, spec.student]
     teachers = [spec.teacher] if isinstance(spec, Recipe) else spec.candidates
     models = [teacher.model for teacher in teachers]
     for source in [*sources, *(model for model in models if model)]:

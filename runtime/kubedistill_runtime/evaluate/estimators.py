@@ -74,13 +74,13 @@ def _wins(k: int, own: int, others: Sequence[int], samples: int) -> float:
     for v in range(1, min(own, k) + 1):
         rest = k - v
         strong = [count for count in others if count >= v]
-        ways = [_binomials(samples - own - sum(strong), rest)]
+        ways: list[Floats] = [_binomials(samples - own - sum(strong), rest)]
         """By the number of ties: subsets by size, 0..rest."""
         for count in strong:
             fewer = _binomials(count, min(v - 1, rest))
             tied = [np.zeros(rest + 1), *(_shifted(w, v) * float(comb(count, v)) for w in ways)]
-            ways = [np.convolve(w, fewer)[: rest + 1] for w in ways] + [np.zeros(rest + 1)]
-            ways = [one + other for one, other in zip(ways, tied, strict=True)]
+            untied = [np.convolve(w, fewer)[: rest + 1] for w in ways] + [np.zeros(rest + 1)]
+            ways = [one + other for one, other in zip(untied, tied, strict=True)]
         total += comb(own, v) * sum(float(w[rest]) / (ties + 1) for ties, w in enumerate(ways)) / comb(samples, k)
     return total
 

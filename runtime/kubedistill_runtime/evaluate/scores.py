@@ -33,7 +33,8 @@ class Scores:
     def metrics(self) -> dict[str, float]:
         """Flat figures: `BENCHMARK/avg@8/student`, `.../student/lo`, `.../student/hi`; also base and delta."""
         flat: dict[str, float] = {}
-        for entry in [*self.scores, *self.deltas]:
+        entries: list[Score | ScoreDelta] = [*self.scores, *self.deltas]
+        for entry in entries:
             who = entry.model if isinstance(entry, Score) else "delta"
             key = f"{entry.benchmark}/{entry.metric}/{who}"
             flat |= {key: entry.mean, f"{key}/lo": entry.ci[0], f"{key}/hi": entry.ci[1]}
@@ -79,8 +80,10 @@ def _metrics(answers: Answers, pass_at_k: Sequence[int], majority_at_k: Sequence
     for k in sorted(set(pass_at_k) - {1}):
         _check_samples("pass", k, answers.samples)
         values[f"pass@{k}"] = pass_at(k, answers.correct)
+    if answers.votes is None:
+        return values
     # A vote of one is avg@k once more.
-    for k in sorted(set(majority_at_k) - {1}) if answers.votes is not None else ():
+    for k in sorted(set(majority_at_k) - {1}):
         _check_samples("majority", k, answers.samples)
         values[f"majority@{k}"] = majority_at(k, answers.votes, answers.correct)
     return values

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubedistill_api.graph import Node
-from kubedistill_api.observed import Cause, Child
+from kubedistill_api.observed import Cause, Child, ChildState
 from kubedistill_api.stage import PROGRESS_FILE, SPEC_FILE, ExitCode, StageSpec
 from kubedistill_runtime.data.storage import write_atomically
 from kubedistill_runtime.local.locks import FileLock
@@ -106,7 +106,7 @@ class StageProcess:
             return replace(child, reason="WaitingForOtherRun", message=message)
         code = self._process.poll()
         if code is None:
-            state = "stopping" if self.stopping else "running"
+            state: ChildState = "stopping" if self.stopping else "running"
             progress = self.workspace.progress(self.node)
             return replace(child, state=state, pod=str(self._process.pid), progress=progress)
         if self.stopping and code != 0:

@@ -216,7 +216,8 @@ def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     if len(line) <= MAX_POINTS:
         return list(line)
     parts = np.array_split(np.array(line), MAX_POINTS)
-    return [*((float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)), tuple(map(float, line[-1]))]
+    x, y = line[-1]
+    return [*((float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)), (float(x), float(y))]
 
 
 def funnel(steps: Sequence[tuple[str, int]], unit: str) -> Markup:

@@ -208,7 +208,8 @@ def _share(whole: int, groups: int) -> int:
 
 def _within_budget(entries: list[Excerpt], budget: int) -> tuple[Excerpt, ...]:
     """As many of the first questions as fit, at least one."""
-    used, fitting = 0, []
+    used = 0
+    fitting: list[Excerpt] = []
     for entry in entries:
         used += sum(len(response["text"]) for response in entry.responses)
         if fitting and used > budget:

@@ -53,6 +53,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
     spec = spec.get("job", spec)  # of a study
     roles = _roles(context, kind, manifest)
     tracks = tuple(_track(context, stages, track, of, spec) for track, of in roles.items())
+    prepared = _stage(stages, "prepare")
     report = Report(
         kind=kind,
         namespace=namespace,
@@ -61,7 +62,7 @@ def gather(context: StageContext, manifest: dict[str, Any]) -> Report:
         student=_source(spec.get("student")),
         finished=max(stage.result.finished for stage in stages),
         stages=stages,
-        prepared=_stage(stages, "prepare").result.metrics if _stage(stages, "prepare") else {},
+        prepared=prepared.result.metrics if prepared else {},
         prepare_fates=_prepare_fates(context),
         pass_rates=_pass_rates(context, kind),
         tracks=tracks,

@@ -146,10 +146,10 @@ def _answer_lengths(benchmark: Benchmark) -> Markup:
 
 
 def _loss(report: Report) -> Markup | None:
-    trained = [track for track in report.tracks if track.training]
+    trained = [(track.label, track.training) for track in report.tracks if track.training]
     if not trained:
         return None
-    return charts.loss([(track.label if len(trained) > 1 else "", track.training) for track in trained])
+    return charts.loss([(label if len(trained) > 1 else "", training) for label, training in trained])
 
 
 def _last(track: Track) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ def fates(path: Path) -> tuple[Fate, ...]:
     return tuple(Fate(stage, reason, examples[stage, reason], count) for (stage, reason), count in ordered)
 
 
-def rows(path: Path, columns: list[str]) -> Iterator[dict]:
+def rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file; a column that the file lacks is None."""
     file = pq.ParquetFile(path)
     present = [name for name in columns if name in file.schema_arrow.names]

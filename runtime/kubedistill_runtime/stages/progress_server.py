@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -92,7 +93,7 @@ def serve_progress(context: StageContext, port: str, host: str = "") -> Threadin
             """A poll every few seconds is no news."""
 
     class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             """Who asked may have lost patience; that is not worth a traceback in the stage's log."""
             if not isinstance(sys.exc_info()[1], OSError):
                 super().handle_error(request, client_address)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Thread
 
@@ -182,7 +182,7 @@ def _last(said: str, mark: str) -> str:
     return (marked or lines or ["the trainer asked for another try"])[-1]
 
 
-def _pass_on(stream, last_lines: deque[str]) -> None:
+def _pass_on(stream: Iterable[str], last_lines: deque[str]) -> None:
     for line in stream:
         last_lines.append(line)
         sys.stderr.write(line)

@@ -52,7 +52,7 @@ def draw_questions(seed: int, per_level: int, exclude: Collection[Question] = ()
     """``per_level`` different questions of each level in LEVELS, shuffled, none of them in ``exclude``."""
     rng = random.Random(seed)
     taken = set(exclude)
-    questions = []
+    questions: list[Question] = []
     for level in LEVELS:
         wanted = len(questions) + per_level
         while len(questions) < wanted:

@@ -98,7 +98,7 @@ class Judge:
             reraise=True,
         )
         try:
-            text, seconds = await attempts(self._ask, _PROMPT.format(gold=gold, answer=answer))
+            reply: tuple[str, float] = await attempts(self._ask, _PROMPT.format(gold=gold, answer=answer))
         except Overloaded as error:
             raise TryAgain(
                 f"{FIELD}: {self._spec.endpoint.url} does not answer: {error} ({self._spec.attempts} attempts)"
@@ -111,6 +111,7 @@ class Judge:
         except aiohttp.ClientError as error:
             raise BadInput(f"{FIELD}: {self._spec.endpoint.url}: {type(error).__name__}: {error}") from error
         self._judged += 1
+        text, seconds = reply
         verdict = read_verdict(text)
         error_text = None if verdict is not None else f"judge: no verdict in {text[-100:]!r}"
         return Outcome(verdict, METHOD, error_text, seconds)

@@ -71,7 +71,8 @@ def parse_row(line: bytes) -> tuple[str | int | None, Item | str]:
 
 
 def _item(key: str | int, row: dict[str, Any]) -> Item:
-    domain, response, gold, tests = (row.get(name) for name in ("domain", "response", "gold", "tests"))
+    domain: Any = row.get("domain")
+    response, gold, tests = (row.get(name) for name in ("response", "gold", "tests"))
     if domain not in get_args(Domain):
         raise ValueError(f"domain is {domain!r}: give {', '.join(get_args(Domain))}")
     if not isinstance(response, str):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_bench import Bench, eventually, is_alive
+
+from tests.integration.local.local_bench import Bench, eventually, is_alive
 
 
 @pytest.fixture

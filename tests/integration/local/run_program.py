@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from local_bench import SETTINGS
-
 from kubedistill_runtime.cli.run import run
+from tests.integration.local.local_bench import SETTINGS
 
 sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), settings=SETTINGS))

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from local_bench import STAGES, Bench, eventually, is_alive
+
+from tests.integration.local.local_bench import STAGES, Bench, eventually, is_alive
 
 DURATION_S = 0.15
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from local_bench import Bench
 
 from kubedistill_api.conditions import put
 from kubedistill_api.graph import Graph
@@ -20,6 +19,7 @@ from kubedistill_runtime.local.fingerprints import WHOLE_CONTENT_BYTES, fingerpr
 from kubedistill_runtime.local.locks import FileLock
 from kubedistill_runtime.local.process import last_words
 from kubedistill_runtime.stages import supervise
+from tests.integration.local.local_bench import Bench
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 

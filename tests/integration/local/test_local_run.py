@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from local_bench import STAGES, Bench, eventually, is_alive
 
 from kubedistill_api.conditions import find
 from kubedistill_api.status import JobStatus
 from kubedistill_runtime.cli.gc import gc_command
+from tests.integration.local.local_bench import STAGES, Bench, eventually, is_alive
 
 
 def test_a_job_runs_to_its_end_and_delivers(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

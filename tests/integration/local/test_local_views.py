@@ -7,7 +7,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from local_bench import STAGES, Bench
 from rich.console import Console
 
 from kubedistill_api.status import JobStatus, Progress, StageStatus
@@ -15,6 +14,7 @@ from kubedistill_runtime.cli.live import LiveView, describe, duration, remark, s
 from kubedistill_runtime.cli.status import status
 from kubedistill_runtime.cli.summary import times
 from kubedistill_runtime.errors import BadInput
+from tests.integration.local.local_bench import STAGES, Bench
 
 HEAVY = ("torch", "vllm", "ray", "transformers", "pyarrow", "numpy", "fsspec")
 
@@ -24,9 +24,9 @@ def stage(**fields: object) -> StageStatus:
 
 
 def drawn(what: object, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(what)
-    return console.file.getvalue()
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(what)
+    return shown.getvalue()
 
 
 def test_progress_says_how_much_how_fast_and_how_long() -> None:
@@ -61,13 +61,13 @@ def test_names_and_messages_are_no_markup() -> None:
 
 
 def test_a_terminal_shows_the_stages_while_they_run() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    view = LiveView(console)
+    shown = io.StringIO()
+    view = LiveView(Console(file=shown, force_terminal=True, width=80))
     view.begin("DistillationJob demo", lambda stage: stage.name)
     view.show(JobStatus(stages=[stage(state="Running", progress=Progress(done=1, total=2, unit="questions"))]))
     view.show(JobStatus(stages=[stage(attempt=1, reason="TryAgain", message="disk", retry_after=datetime.now(UTC))]))
     view.end()
-    text = console.file.getvalue()
+    text = shown.getvalue()
     assert "sample: TryAgain: disk; is tried again" in text
 
 

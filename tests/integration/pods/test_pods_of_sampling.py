@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pods import GRACE_S, run_pods, stage_spec, started_pods
-from sampling_stages import prepare, rows
 
 from kubedistill_api.data import EngineSpec, ModelSource, TeacherSampling
 from kubedistill_api.stage import SampleParams, StageResult, StageSpec
 from kubedistill_api.verification import VerificationSpec
+from tests.integration.pods.pods import GRACE_S, run_pods, stage_spec, started_pods
+from tests.integration.sampling.sampling_stages import prepare, rows
 
 pytestmark = pytest.mark.engine
 

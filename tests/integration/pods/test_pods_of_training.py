@@ -11,8 +11,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pods import PlayedPod, run_pods, stage_spec, started_pods
-from sampling_stages import rows
 
 from kubedistill_api.curation import CurationSpec
 from kubedistill_api.data import ModelSource
@@ -20,6 +18,8 @@ from kubedistill_api.stage import CurateParams, StageSpec, TrainParams
 from kubedistill_api.training import TrainingSpec
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.train.checkpoint import committed_steps
+from tests.integration.pods.pods import PlayedPod, run_pods, stage_spec, started_pods
+from tests.integration.sampling.sampling_stages import rows
 
 pytestmark = pytest.mark.engine
 

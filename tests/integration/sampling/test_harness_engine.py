@@ -6,14 +6,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from harness_tasks import entry, sums, write_tasks
-from sampling_stages import run_stage, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kubedistill_api.data import DecontaminationSpec, EngineSpec, ModelSource, QuestionSource, SamplingSpec
 from kubedistill_api.stage import BaselineParams, EvaluateParams, PrepareParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.tiny import embedded_path
+from tests.integration.sampling.harness_tasks import entry, sums, write_tasks
+from tests.integration.sampling.sampling_stages import run_stage, trained
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from harness_tasks import entry, sums, write_tasks
 
 from kubedistill_api.data import Benchmark, DecontaminationSpec, QuestionSource
 from kubedistill_api.harness import HARNESS, HarnessTask
@@ -24,6 +23,7 @@ from kubedistill_runtime.sampling.serving import Prompter, Served
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.prepare import run as prepare
 from kubedistill_runtime.tiny import embedded_path
+from tests.integration.sampling.harness_tasks import entry, sums, write_tasks
 
 COUNT = 6
 ROWS = sums(COUNT)

@@ -12,7 +12,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sampling_stages import ENGINE_ENV, prepare, rows, run_stage, started_stage, trained
 
 from kubedistill_api.data import EngineSpec, ModelSource, SamplingSpec, TeacherSampling
 from kubedistill_api.runtime import RoleSpec
@@ -25,6 +24,7 @@ from kubedistill_runtime.sampling.draw import Drawing, Model, Question
 from kubedistill_runtime.sampling.serving import Served, Wanted, serving
 from kubedistill_runtime.stages.sample import trace_record
 from kubedistill_runtime.verify.pool import VerifierPool
+from tests.integration.sampling.sampling_stages import ENGINE_ENV, prepare, rows, run_stage, started_stage, trained
 
 pytestmark = pytest.mark.engine
 

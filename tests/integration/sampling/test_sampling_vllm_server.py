@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from sampling_stages import ENGINE_ENV, prepare, rows, run_stage
 from transformers import AutoTokenizer
 
 from kubedistill_api.data import EndpointSource, EngineSpec, TeacherSampling
 from kubedistill_api.stage import SampleParams
 from kubedistill_api.verification import VerificationSpec
 from kubedistill_runtime.tiny import embedded_path
+from tests.integration.sampling.sampling_stages import ENGINE_ENV, prepare, rows, run_stage
 
 pytestmark = pytest.mark.engine
 

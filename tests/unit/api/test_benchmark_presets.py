@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from small_job import JOB
 
 from kubedistill_api.benchmarks import PRESETS, preset_at
 from kubedistill_api.crd import DEFINITIONS, crd
@@ -12,6 +11,7 @@ from kubedistill_api.data import Benchmark
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import ManifestError, load
 from kubedistill_api.planning import plan
+from tests.unit.api.small_job import JOB
 
 
 def job(*benchmarks: dict[str, Any]) -> DistillationJob:

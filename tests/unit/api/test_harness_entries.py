@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from small_job import JOB
 
 from kubedistill_api.data import Benchmark
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.manifest import load
 from kubedistill_api.planning import plan
 from kubedistill_api.stage import BaselineParams, EvaluateParams, StageSpec
+from tests.unit.api.small_job import JOB
 
 ARC = {"name": "arc", "harness": {"task": "arc_easy", "numFewshot": 0}}
 OWN = {"name": "own", "uri": "hf://org/own"}

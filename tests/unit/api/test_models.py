@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from small_job import JOB
 
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.runtime import ClusterDistillationRuntime, DistillationRuntime
 from kubedistill_api.stage import StageResult, StageSpec
+from tests.unit.api.small_job import JOB
 
 
 def with_field(path: str, value: object) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from jobs_on_disk import JobOnDisk
 from typer.testing import CliRunner
 
 from kubedistill_runtime.cli import app
+from tests.unit.cli.jobs_on_disk import JobOnDisk
 
 
 @dataclass

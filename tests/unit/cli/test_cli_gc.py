@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_on_disk import DIGESTS, JobOnDisk
+
+from tests.unit.cli.jobs_on_disk import DIGESTS, JobOnDisk
 
 Call = Callable[..., Any]
 LOST = f"train-{'9' * 16}"

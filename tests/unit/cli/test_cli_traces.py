@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_on_disk import JobOnDisk
 
 from kubedistill_runtime.cli.pager import Place
+from tests.unit.cli.jobs_on_disk import JobOnDisk
 
 Call = Callable[..., Any]
 

@@ -8,13 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from kubedistill_api.conditions import is_finished
 from kubedistill_api.decision import Decision, RoundScore
 from kubedistill_api.graph import Graph, Node, Resource
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.observed import QUEUED, Action, Cause, Child, Observed, StartStage, StopStage
 from kubedistill_api.planning import plan
 from kubedistill_api.probe import TeacherProbe
-from kubedistill_api.reconcile import is_finished, next_look, reconcile
+from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import RetryPolicy
 from kubedistill_api.stage import DecideParams, StageResult
 from kubedistill_api.status import Artifact, JobStatus, Progress, StageStatus, Usage

@@ -1,10 +1,9 @@
 """Equal work has equal digests, other work has others."""
 
-from cluster_model import job
-
 from kubedistill_api.graph import Graph, source_uris
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.planning import plan
+from tests.unit.control.cluster_model import job
 
 SOURCES = {"questions.jsonl": "sha256:1", "benchmark.jsonl": "sha256:2"}
 

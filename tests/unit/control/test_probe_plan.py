@@ -1,7 +1,6 @@
 """The stages of a probe in rounds, and what its decisions make of its status."""
 
 import pytest
-from cluster_model import START, Cluster, decision_of, graph_of, job, probe, result_of, stage_of
 from pydantic import ValidationError
 
 from kubedistill_api.conditions import find
@@ -11,6 +10,7 @@ from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
 from kubedistill_api.stage import TERMINATION_MESSAGE_BYTES, StageResult
 from kubedistill_api.status import Usage
+from tests.unit.control.cluster_model import START, Cluster, decision_of, graph_of, job, probe, result_of, stage_of
 
 
 def decision(outcome: str, left: dict[str, float], survivors: list[str], number: int = 1) -> Decision:

@@ -3,12 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from cluster_model import COUNTED, START, Cluster, job, result_of, running, stage_of
 
 from kubedistill_api.conditions import find, holds
 from kubedistill_api.observed import Cause, DeleteResource, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.status import JobStatus, Score, ScoreDelta
+from tests.unit.control.cluster_model import COUNTED, START, Cluster, job, result_of, running, stage_of
 
 
 def test_a_new_job_starts_what_needs_nothing() -> None:

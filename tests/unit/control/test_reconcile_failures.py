@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cluster_model import POLICY, Cluster, job, running, stage_of
 
 from kubedistill_api.conditions import find
 from kubedistill_api.observed import Cause, Child, StartStage, StopStage
 from kubedistill_api.reconcile import next_look
 from kubedistill_api.retries import DISRUPTED, TRY_AGAINS
+from tests.unit.control.cluster_model import POLICY, Cluster, job, running, stage_of
 
 
 def fail_until_it_ends(cluster: Cluster, cause: Cause) -> int:

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from cluster_model import COUNTED, FATAL, FREE, Cluster, graph_of, job, probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -10,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kubedistill_api.conditions import is_finished
 from kubedistill_api.observed import Observed
 from kubedistill_api.reconcile import reconcile
+from tests.unit.control.cluster_model import COUNTED, FATAL, FREE, Cluster, graph_of, job, probe
 
 STEPS = settings(max_examples=60, stateful_step_count=60, deadline=None)
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cluster_model import POLICY, START, Cluster, job, result_of, running, stage_of
 
 from kubedistill_api.conditions import find
 from kubedistill_api.observed import Cause, Hold, Observed, StartStage, StopStage
 from kubedistill_api.reconcile import next_look, reconcile
 from kubedistill_api.retries import GIVEN_BACK
 from kubedistill_api.turns import Claim, Places, Turns
+from tests.unit.control.cluster_model import POLICY, START, Cluster, job, result_of, running, stage_of
 
 
 def assert_deadline_after(cluster: Cluster, seconds: int) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from cluster_model import START, Cluster, graph_of, job, result_of
 from pydantic import ValidationError
 
 from kubedistill_api.comparison import ArmResult, Comparison
@@ -14,6 +13,7 @@ from kubedistill_api.planning import plan
 from kubedistill_api.stage import TERMINATION_MESSAGE_BYTES, StageResult
 from kubedistill_api.study import DistillationStudy, arms
 from kubedistill_api.variants import STANDARD
+from tests.unit.control.cluster_model import START, Cluster, graph_of, job, result_of
 
 HARD = {"difficulty": {"maxPassRate": 0.5}}
 

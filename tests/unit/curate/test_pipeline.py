@@ -54,7 +54,8 @@ def test_every_trace_and_question_has_one_fate_and_the_sums_add_up(corpus, rng):
         (t.question_id, t.sample_index) for t in traces
     )
     assert [f.question_id for f in outcome.questions] == sorted(names)
-    assert all(f.reason.code and f.reason.text for f in (*outcome.traces, *outcome.questions))
+    reasons = [f.reason for f in outcome.traces] + [f.reason for f in outcome.questions]
+    assert all(reason.code and reason.text for reason in reasons)
 
     funnel = outcome.funnel
     assert funnel.questions == len(names)

@@ -120,9 +120,14 @@ def test_a_delivery_that_ends_after_any_file_shows_no_half_and_is_gone_on_with(
     assert model["a.safetensors"] in ("a", "better")
     assert set(model) == {"a.safetensors", "b.safetensors", "config.json"}
     assert len(json.loads((out / MARKER).read_text())) < 4, "what is under way does not count"
-    copied = []
+    copied: list[Path] = []
     real = delivery._copy
-    monkeypatch.setattr(delivery, "_copy", lambda source, target: (copied.append(source), real(source, target)))
+
+    def copy(source: Path, target: Path) -> None:
+        copied.append(source)
+        real(source, target)
+
+    monkeypatch.setattr(delivery, "_copy", copy)
     assert deliver(better, str(out))
     new = {"README.md": "# new", "corpus.parquet": "more", "model/a.safetensors": "better", "report.html": "<new>"}
     assert without_marker(contents(out)) == WHOLE | new
@@ -167,9 +172,12 @@ def test_a_store_gets_the_same_and_a_models_config_last(stages: Stages, monkeypa
 
     put: list[str] = []
     real = MemoryFileSystem.put_file
-    monkeypatch.setattr(
-        MemoryFileSystem, "put_file", lambda self, source, target: (put.append(target), real(self, source, target))
-    )
+
+    def put_file(self: MemoryFileSystem, source: str, target: str) -> None:
+        put.append(target)
+        real(self, source, target)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_file)
     store = MemoryFileSystem()
     assert deliver(stages, "memory://models/store")
     assert [name for name in put if "/model/" in name][-1].endswith("model/config.json")

@@ -36,7 +36,8 @@ def test_a_difference_changes_its_sign_when_before_and_after_are_swapped(both):
 
 @given(pairs)
 def test_a_difference_lies_within_its_interval_and_minus_1_and_1(both):
-    estimate = difference_interval(*both, 8, 0.95)
+    after, before = both
+    estimate = difference_interval(after, before, 8, 0.95)
     assert -1 <= estimate.low <= estimate.mean + 1e-12
     assert estimate.mean - 1e-12 <= estimate.high <= 1
 

@@ -74,8 +74,13 @@ def test_a_record_counts_whatever_version_wrote_it(stages: Any) -> None:
 
 
 def test_records_are_read_again_when_one_has_changed(stages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    monkeypatch.setattr(keep, "of_workspace", lambda workspace: read.append(1) or of_workspace(workspace))
+    read: list[Workspace] = []
+
+    def counted(workspace: Workspace) -> dict[str, str]:
+        read.append(workspace)
+        return of_workspace(workspace)
+
+    monkeypatch.setattr(keep, "of_workspace", counted)
     records = keep.Records(Workspace(stages.namespace))
     first = stages.record("one", "a" * 64)
     assert records.now() == records.now() == {"a" * 16: "DistillationJob team-a/one"}

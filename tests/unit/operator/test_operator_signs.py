@@ -4,12 +4,12 @@ import asyncio
 
 import aiohttp
 import kopf
-from test_operator_app import Idle
 
 from kubedistill_operator.app import App
 from kubedistill_operator.main import WATCHED, operator_settings
 from kubedistill_operator.settings import Settings
 from kubedistill_operator.signs import CYCLE_S, Signs
+from tests.unit.operator.test_operator_app import Idle
 
 
 def test_each_watch_has_a_clock_of_its_own() -> None:

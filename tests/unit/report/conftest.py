@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_stages import Shape, build
 
 from kubedistill_api.graph import RUN_FIELDS
 from kubedistill_api.job import DistillationJob
 from kubedistill_api.probe import TeacherProbe
 from kubedistill_api.study import DistillationStudy
 from kubedistill_runtime.stages.context import StageContext
+from tests.unit.report.synthetic_stages import Shape, build
 
 Build = Callable[..., StageContext]
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from synthetic_stages import Shape
 
 from kubedistill_runtime.report import card
 from kubedistill_runtime.report.gather import gather
+from tests.unit.report.synthetic_stages import Shape
 
 SMALL = Shape(questions=12, benchmark_questions=10, steps=6, length=60)
 
@@ -21,13 +21,17 @@ def text(finished_job):
 
 
 def test_the_hub_reads_the_front_matter(text):
-    data = ModelCard(text).data
-    assert data.base_model == "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
-    assert data.datasets == ["simplescaling/s1K-1.1"]
-    assert data.library_name == "transformers"
-    assert data.pipeline_tag == "text-generation"
-    assert "distillation" in data.tags
-    assert {result.metric_type for result in data.eval_results} == {"avg@8", "pass@4"}
+    data = ModelCard(text).data.to_dict()
+    assert data["base_model"] == "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
+    assert data["datasets"] == ["simplescaling/s1K-1.1"]
+    assert data["library_name"] == "transformers"
+    assert data["pipeline_tag"] == "text-generation"
+    assert "distillation" in data["tags"]
+    [model] = data["model-index"]
+    assert {metric["type"] for result in model["results"] for metric in result["metrics"]} == {
+        "avg@8",
+        "pass@4",
+    }
 
 
 @pytest.mark.parametrize("title", ["Scores", "Data", "Training", "Limitations", "Licence", "Lineage"])
@@ -60,7 +64,7 @@ def test_a_card_without_scores_or_training_is_still_one(finished_job):
     text = rendered(finished_job(SMALL, only={"prepare", "sample"}))
     assert "## Scores" not in text
     assert "## Training" not in text
-    assert ModelCard(text).data.library_name == "transformers"
+    assert ModelCard(text).data.to_dict()["library_name"] == "transformers"
 
 
 def test_the_same_stages_give_the_same_card(finished_job):

@@ -1,11 +1,11 @@
 """Plots say what their numbers say."""
 
 import numpy as np
-from html_tree import parse
 
 from kubedistill_runtime.report import charts
 from kubedistill_runtime.report.charts import Series
 from kubedistill_runtime.report.contents import PassRates, Training
+from tests.unit.report.html_tree import parse
 
 
 def tips(html: str) -> list[str]:

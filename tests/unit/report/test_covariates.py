@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from html_tree import parse
-from synthetic_stages import Shape, measured
 
 from kubedistill_api.stage import RESULT_FILE, StageResult
 from kubedistill_runtime.report import card, charts, covariates, page
 from kubedistill_runtime.report.gather import gather
 from kubedistill_runtime.report.wording import covariates_caution
+from tests.unit.report.html_tree import parse
+from tests.unit.report.synthetic_stages import Shape, measured
 
 SMALL = Shape(questions=12, benchmark_questions=10, steps=12, length=60)
 

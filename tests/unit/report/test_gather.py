@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from synthetic_stages import Shape
 
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.report.gather import gather, publishable
+from tests.unit.report.synthetic_stages import Shape
 
 SMALL = Shape(questions=14, benchmark_questions=9, steps=7, length=60)
 

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-from html_tree import Tree, parse
-from synthetic_stages import Shape
 
 from kubedistill_runtime.report import excerpts, page
 from kubedistill_runtime.report.gather import gather
+from tests.unit.report.html_tree import Tree, parse
+from tests.unit.report.synthetic_stages import Shape
 
 HOSTILE = [
     "</script><script>window.hacked=1</script>",

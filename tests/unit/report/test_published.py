@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
-from html_tree import parse
-from synthetic_stages import Shape
 
 from kubedistill_api.benchmarks import PRESETS, Published
 from kubedistill_runtime.report import page
 from kubedistill_runtime.report.gather import gather
 from kubedistill_runtime.report.published import published
 from kubedistill_runtime.report.wording import percent
+from tests.unit.report.html_tree import parse
+from tests.unit.report.synthetic_stages import Shape
 
 STUDENT = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
 AIME = {"name": "aime24", **PRESETS["aime24"].entry}

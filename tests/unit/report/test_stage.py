@@ -5,8 +5,6 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from html_tree import parse
-from synthetic_stages import Shape, build
 
 from kubedistill_api.planning import plan
 from kubedistill_api.runtime import RuntimeSpec
@@ -15,6 +13,8 @@ from kubedistill_runtime.evaluate.results import MissingSamples
 from kubedistill_runtime.stages import report
 from kubedistill_runtime.stages.context import StageContext
 from kubedistill_runtime.stages.evaluate import evaluate
+from tests.unit.report.html_tree import parse
+from tests.unit.report.synthetic_stages import Shape, build
 
 SMALL = Shape(questions=12, benchmark_questions=10, steps=6, length=60)
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from html_tree import parse
-
 from kubedistill_api.comparison import ArmResult, Comparison
 from kubedistill_runtime.report import card, charts, page
 from kubedistill_runtime.report.gather import gather
 from kubedistill_runtime.report.wording import study_caution, study_headline
+from tests.unit.report.html_tree import parse
 
 
 def arm(name: str, score: float, ends: tuple[float, float] | None, cost: float) -> ArmResult:

@@ -7,13 +7,13 @@ from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
-from endpoint_server import answer, ask, request, server
 
 from kubedistill_api.data import EndpointSource, SecretKeyRef
 from kubedistill_runtime.engines import endpoint as module
 from kubedistill_runtime.engines.base import PROMPT_TOO_LONG, Completion
 from kubedistill_runtime.engines.endpoint import Endpoint
 from kubedistill_runtime.errors import BadInput, TryAgain
+from tests.unit.sampling.endpoint_server import answer, ask, request, server
 
 
 async def test_it_asks_with_the_prompt_and_reads_text_and_usage() -> None:

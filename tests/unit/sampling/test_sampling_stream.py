@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from endpoint_server import ask, request, server
 
 from kubedistill_api.data import EndpointSource
 from kubedistill_runtime.engines.base import PROMPT_TOO_LONG
 from kubedistill_runtime.engines.endpoint import ATTEMPTS, Endpoint
 from kubedistill_runtime.engines.stream import DONE, Assembly, Broken, Events
 from kubedistill_runtime.errors import TryAgain
+from tests.unit.sampling.endpoint_server import ask, request, server
 
 END = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import rows, save_model, tiny_config, write_jsonl
+
+from tests.unit.train.tiny_runs import rows, save_model, tiny_config, write_jsonl
 
 
 @pytest.fixture(scope="session")

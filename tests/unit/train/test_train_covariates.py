@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_runs import run
 from transformers import AutoModelForCausalLM
 
 from kubedistill_runtime.train import covariates as module
@@ -18,6 +17,7 @@ from kubedistill_runtime.train.loss import Head, token_measures
 from kubedistill_runtime.train.metrics import read_metrics
 from kubedistill_runtime.train.model import Objective
 from kubedistill_runtime.train.shift import main_axes, moved, shift
+from tests.unit.train.tiny_runs import run
 
 
 def told(job):
@@ -177,7 +177,8 @@ def test_measuring_compiles_nothing_and_keeps_no_activations(make_job, world, mo
 
 def test_weights_that_give_no_numbers_are_left_to_the_first_step(make_job, world, tmp_path):
     from safetensors.torch import load_file, save_file
-    from tiny_runs import save_model, tiny_config
+
+    from tests.unit.train.tiny_runs import save_model, tiny_config
 
     base = save_model(tiny_config(), tmp_path / "base")
     weights = load_file(base / "model.safetensors")

@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_runs import EOS, VOCAB, rows, write_jsonl
 
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.train.dataset import load_dataset
+from tests.unit.train.tiny_runs import EOS, VOCAB, rows, write_jsonl
 
 
 def load(path, context_length=64):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_runs import EOS, VOCAB, rows, save_model, tiny_config, write_jsonl
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, MambaConfig
 
 from kubedistill_runtime.errors import BadInput
@@ -12,6 +11,7 @@ from kubedistill_runtime.train.batch import collate
 from kubedistill_runtime.train.dataset import load_dataset
 from kubedistill_runtime.train.model import Objective, decoder_layers, load_model, read_config
 from kubedistill_runtime.train.parallel import _prepare
+from tests.unit.train.tiny_runs import EOS, VOCAB, rows, save_model, tiny_config, write_jsonl
 
 CPU = torch.device("cpu")
 small = {

@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from tiny_runs import EOS, VOCAB, finish, rows, run, save_model, start, tiny_config, write_jsonl
 from transformers import AutoModelForCausalLM, Gemma2Config
 
 from kubedistill_runtime.train.attention import choose_kernel, make_documents
@@ -19,6 +18,7 @@ from kubedistill_runtime.train.dataset import load_dataset
 from kubedistill_runtime.train.metrics import read_metrics
 from kubedistill_runtime.train.model import Objective, decoder_layers, load_model, read_config
 from kubedistill_runtime.train.parallel import _prepare
+from tests.unit.train.tiny_runs import EOS, VOCAB, finish, rows, run, save_model, start, tiny_config, write_jsonl
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

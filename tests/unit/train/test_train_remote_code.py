@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import torch
-from tiny_runs import run, save_model, tiny_config
 from transformers import AutoModelForCausalLM
 
 from kubedistill_runtime.errors import BadInput
 from kubedistill_runtime.train.model import load_model, read_config
+from tests.unit.train.tiny_runs import run, save_model, tiny_config
 
 CODE = """
 from transformers import Qwen3Config, Qwen3ForCausalLM

@@ -6,7 +6,6 @@ import time
 
 import pytest
 import torch
-from tiny_runs import EOS, finish, rows, run, save_model, start, tiny_config, write_jsonl
 from transformers import AutoModelForCausalLM
 
 from kubedistill_runtime.train import parallel
@@ -14,6 +13,7 @@ from kubedistill_runtime.train.batch import collate
 from kubedistill_runtime.train.checkpoint import committed_steps
 from kubedistill_runtime.train.loop import NonFiniteLoss, Trainer, train
 from kubedistill_runtime.train.metrics import read_metrics
+from tests.unit.train.tiny_runs import EOS, finish, rows, run, save_model, start, tiny_config, write_jsonl
 
 
 def losses(metrics):

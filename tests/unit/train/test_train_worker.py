@@ -7,10 +7,10 @@ from traceback import StackSummary
 
 import pytest
 import torch
-from tiny_runs import rows, write_jsonl
 from torch.distributed.checkpoint.api import CheckpointException
 
 from kubedistill_runtime.train import worker
+from tests.unit.train.tiny_runs import rows, write_jsonl
 
 
 def write_job(job):

@@ -18,6 +18,9 @@ from kubedistill_runtime.verify.types import Item
 class Server:
     """An endpoint that answers from a script of texts, statuses, or statuses with headers; the last one repeats."""
 
+    url: str
+    """Set once it listens."""
+
     def __init__(self):
         self.script = ['{"equivalent": true}']
         self.requests = []

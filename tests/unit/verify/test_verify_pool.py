@@ -234,6 +234,7 @@ async def test_off_takes_every_well_formed_response(tmp_path):
 async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp_path, moment):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = set(children_of(os.getpid(), "verify.worker"))
+    pool = VerifierPool(SPEC, 2)
 
     def workers(kind=""):
         return set(children_of(os.getpid(), f"verify.worker\x00{kind}")) - before
@@ -245,7 +246,6 @@ async def test_close_leaves_no_process_and_no_file(children_of, monkeypatch, tmp
             return any(children_of(worker) for worker in workers("code"))
         return pool.isolation and any(children_of(worker) for worker in workers("code"))
 
-    pool = VerifierPool(SPEC, 2)
     busy = asyncio.create_task(
         pool.verify_many([math_item(*NEEDS_ALGEBRA), code_item("import time\ntime.sleep(60)", ("", ""))])
     )
