@@ -15,13 +15,13 @@ from kubedistill_runtime.cli.run import run
 from kubedistill_runtime.local.runner import Settings
 from kubedistill_runtime.local.workspace import Workspace
 
-HERE = Path(__file__).parent
+RUN_PROGRAM = "tests.integration.local.run_program"
 WAIT_S = 60.0
 """For things that must happen; a machine under load is slow."""
 GRACE_S = 1.0
 STAGES = ("prepare", "baseline", "sample", "curate", "train", "evaluate", "report")
 SETTINGS = Settings(
-    command=(sys.executable, str(HERE / "stage_program.py")),
+    command=(sys.executable, str(Path(__file__).with_name("stage_program.py"))),
     grace_s=GRACE_S,
     policy=RetryPolicy(0.05, 0.05, 2, 0, 0.2),
 )
@@ -86,7 +86,7 @@ class Bench:
 
     def start(self, manifest: Path | None = None) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
-        command = [sys.executable, str(HERE / "run_program.py"), str(manifest or self.manifest), str(self.root)]
+        command = [sys.executable, "-m", RUN_PROGRAM, str(manifest or self.manifest), str(self.root)]
         with (self.folder / "output.txt").open("ab") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         self.processes.append(process)

@@ -1,4 +1,4 @@
-"""`kubedistill run MANIFEST` with the tests' stage program: python run_program.py MANIFEST ROOT."""
+"""`kubedistill run MANIFEST` with the tests' stage program: python -m tests.integration.local.run_program MANIFEST ROOT."""
 
 import sys
 from pathlib import Path
