@@ -1,4 +1,4 @@
-"""`kubedistill run MANIFEST` with the tests' stage program: python -m tests.integration.local.run_program MANIFEST ROOT."""
+"""`kubedistill run MANIFEST` with the tests' stage program. Arguments: MANIFEST ROOT."""
 
 import sys
 from pathlib import Path
