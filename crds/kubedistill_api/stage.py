@@ -40,7 +40,7 @@ StageKind = Literal["prepare", "sample", "baseline", "curate", "train", "evaluat
 
 STAGE_VERSIONS: dict[StageKind, int] = {
     "prepare": 1,
-    "sample": 1,
+    "sample": 2,
     "baseline": 1,
     "curate": 1,
     "train": 1,

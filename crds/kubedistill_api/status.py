@@ -159,9 +159,9 @@ class Usage(Model):
     cpu_seconds: float = 0
     """CPU time of all processes."""
     prompt_tokens: int = 0
-    """Tokens read by the engines."""
+    """Tokens read by the engines. Of an endpoint, those that its server counts."""
     completion_tokens: int = 0
-    """Tokens drawn by the engines."""
+    """Tokens drawn by the engines. Of an endpoint, those that its server counts."""
     training_tokens: int = 0
     """Tokens trained on, counted once per epoch."""
     stored_bytes: int = 0

@@ -76,7 +76,6 @@ async def draw(served: Served, asked: Sequence[Question], sampling: TeacherSampl
                 verify=verifier.verify,
                 store=store,
                 record=lambda drawn: trace_record(drawn, "teacher"),
-                length_column="response_token_ids",
                 progress=lambda *_, **__: None,
                 stop_after_verified=sampling.stop_after_verified,
             )

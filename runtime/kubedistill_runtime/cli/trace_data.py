@@ -21,7 +21,7 @@ TEXT = [
     "question_id",
     "sample_index",
     "response",
-    "response_token_ids",
+    "response_tokens",
     "finish_reason",
     "correct",
     "method",
@@ -60,7 +60,7 @@ class Trace:
 
     sample: int
     response: str
-    tokens: int
+    tokens: int | None
     finish_reason: str
     correct: bool
     method: str
@@ -226,7 +226,7 @@ def _trace(row: dict[str, Any], fate: Fate | None) -> Trace:
     return Trace(
         sample=row["sample_index"],
         response=row["response"] or "",
-        tokens=len(row["response_token_ids"] or ()),
+        tokens=row["response_tokens"],
         finish_reason=row["finish_reason"],
         correct=bool(row["correct"]),
         method=row["method"] or "",

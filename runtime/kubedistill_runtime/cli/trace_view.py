@@ -43,7 +43,8 @@ def trace_view(trace: Trace, curated: bool) -> RenderableType:
 def trace_header(trace: Trace, curated: bool) -> Text:
     """Sample, length, verdict and fate in one line."""
     verdict = ("correct", "green") if trace.correct else ("wrong", "red")
-    head = Text.assemble((f"sample {trace.sample}", "bold"), f"  {trace.tokens} tokens  ", verdict)
+    length = "" if trace.tokens is None else f"{trace.tokens} tokens  "
+    head = Text.assemble((f"sample {trace.sample}", "bold"), f"  {length}", verdict)
     if trace.method:
         head.append(f" ({trace.method})", style="dim")
     if trace.finish_reason != "stop":

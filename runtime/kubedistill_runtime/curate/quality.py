@@ -23,11 +23,11 @@ def flaw(trace: Trace, spec: QualitySpec, *, prompt_opens_think: bool = False) -
     prompt_opens_think: the chat template ends the prompt with `<think>`, so that the response starts inside it.
     """
     if trace.finish_reason == "length":
-        return Reason("truncated", f"cut off by the sampler after {len(trace.response_token_ids)} tokens")
+        return Reason("truncated", f"cut off by the sampler after {trace.length} tokens")
     if trace.finish_reason != "stop":
         return Reason("unfinished", f"ended with finish reason {trace.finish_reason!r} instead of 'stop'")
-    if spec.max_tokens is not None and len(trace.response_token_ids) > spec.max_tokens:
-        return Reason("too_long", f"{len(trace.response_token_ids)} tokens, {spec.max_tokens} are allowed")
+    if spec.max_tokens is not None and trace.length > spec.max_tokens:
+        return Reason("too_long", f"{trace.length} tokens, {spec.max_tokens} are allowed")
     found = thinking_flaw(_OPEN + trace.response if prompt_opens_think else trace.response, spec.think)
     if found is not None:
         return found

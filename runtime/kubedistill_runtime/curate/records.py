@@ -12,6 +12,7 @@ COLUMNS = (
     "question_id",
     "sample_index",
     "response_token_ids",
+    "response_tokens",
     "response",
     "finish_reason",
     "correct",

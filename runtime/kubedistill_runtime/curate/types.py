@@ -22,8 +22,15 @@ class Trace:
     """What judged the answer."""
     error: str = ""
     """Why there is no verdict, where the judge failed; `correct` is False then."""
+    response_tokens: int | None = None
+    """As the teacher's tokenizer counts them, where that is known."""
     surplus: bool = False
     """Drawn beyond the samples that count (see `stopAfterVerified`): kept on record, never in the corpus."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the response; where nobody has counted them, the units that it is compared by."""
+        return len(self.response_token_ids) if self.response_tokens is None else self.response_tokens
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -37,6 +44,7 @@ class Trace:
             correct=bool(record["correct"]),
             method=record.get("method") or "",
             error=record.get("error") or "",
+            response_tokens=record.get("response_tokens"),
             surplus=bool(record.get("surplus")),
         )
 

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kubedistill_runtime.data.storage import disk_error, fsync_folder
@@ -32,6 +31,8 @@ TRACES = pa.schema(
         ("domain", pa.string()),
         ("prompt_token_ids", pa.list_(pa.int32())),
         ("response_token_ids", pa.list_(pa.int32())),
+        ("prompt_tokens", pa.int32()),
+        ("response_tokens", pa.int32()),
         ("response", pa.string()),
         ("finish_reason", pa.string()),
         ("correct", pa.bool_()),
@@ -44,7 +45,10 @@ TRACES = pa.schema(
         ("teacher", pa.string()),
     ]
 )
-"""A trace: a teacher's response with its verdict."""
+"""A trace: a teacher's response with its verdict.
+
+The token ids are empty where an endpoint gives text only, and the numbers of tokens null where it does not count them.
+"""
 
 RESULTS = pa.schema(
     [
@@ -146,14 +150,10 @@ class TraceStore:
         return record
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[Key, dict[str, Any]]]:
-        """Every durable record's key with the columns asked for; of a list its length, not its values."""
+        """Every durable record's key with the columns asked for."""
         names = [*self._key, *(name for name in columns if name not in self._key)]
         for table in {id(row.part): row.part for row in self._rows.values()}.values():
-            wanted = {
-                name: pc.list_value_length(table[name]) if pa.types.is_list(table[name].type) else table[name]
-                for name in names
-            }
-            for number, record in enumerate(pa.table(wanted).to_pylist()):
+            for number, record in enumerate(table.select(names).to_pylist()):
                 key = self._key_of(record)
                 place = self._rows[key]
                 if place.part is table and place.row == number:

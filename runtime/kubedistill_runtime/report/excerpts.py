@@ -21,7 +21,16 @@ MAX_CHARACTERS = 12_000
 """Of one response; the middle of a longer one is left out, since its start and its answer tell the most."""
 BUDGET_CHARACTERS = 1_500_000
 """Of all traces together, and of all answers: the page must open at once."""
-TRACE_COLUMNS = ["question_id", "sample_index", "response", "finish_reason", "correct", "method", "error"]
+TRACE_COLUMNS = [
+    "question_id",
+    "sample_index",
+    "response",
+    "response_tokens",
+    "finish_reason",
+    "correct",
+    "method",
+    "error",
+]
 PER_REASON = 2
 """Questions shown for every reason that a trace was dropped for, so that rare reasons can be read too."""
 
@@ -80,7 +89,7 @@ def traces(teachers: Mapping[str, TraceFiles], questions: Path) -> Excerpts:
     chosen = choose(reasons, MAX_QUESTIONS)
     texts = _texts(questions, chosen, None)
     drawn = {
-        name: _grouped(_chosen(files.traces, TRACE_COLUMNS, chosen, with_lengths=True), ("question_id",))
+        name: _grouped(_chosen(files.traces, TRACE_COLUMNS, chosen), ("question_id",))
         for name, files in teachers.items()
     }
     each = _share(MAX_RESPONSES, len(teachers))
@@ -154,16 +163,13 @@ def answers(
 
 
 def _chosen(
-    path: Path, columns: list[str], questions: list[str], *, benchmark: str | None = None, with_lengths: bool = False
+    path: Path, columns: list[str], questions: list[str], *, benchmark: str | None = None
 ) -> list[dict[str, Any]]:
     """Rows of these questions; the file is scanned in parts."""
     where = pc.field("question_id").isin(questions)
     if benchmark is not None:
         where &= pc.field("benchmark") == benchmark
-    projection = {name: pc.field(name) for name in columns}
-    if with_lengths:
-        projection["response_tokens"] = pc.list_value_length(pc.field("response_token_ids"))
-    return ds.dataset(path).to_table(columns=projection, filter=where).to_pylist()
+    return ds.dataset(path).to_table(columns=columns, filter=where).to_pylist()
 
 
 def _grouped(found: Iterable[dict[str, Any]], by: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -191,7 +197,7 @@ def _response(row: dict[str, Any], truncated: bool, fate: dict[str, Any] | None)
         "correct": bool(row["correct"]),
         "error": row["error"] or "",
         "method": row["method"] or "",
-        "tokens": row["response_tokens"] or 0,
+        "tokens": row["response_tokens"],
         "truncated": truncated,
         "kept": bool(fate["kept"]) if fate else None,
         "stage": fate["stage"] if fate else "",

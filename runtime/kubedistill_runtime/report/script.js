@@ -38,7 +38,7 @@
     if (response.truncated) head.append(make("span", "chip bad", "cut off"));
     if (response.kept === true) head.append(make("span", "chip good", "kept"));
     if (response.kept === false) head.append(make("span", "chip", `dropped: ${response.reason.replaceAll("_", " ")}`));
-    head.append(make("span", "tokens", `${response.tokens.toLocaleString("en")} tokens`));
+    if (response.tokens !== null) head.append(make("span", "tokens", `${response.tokens.toLocaleString("en")} tokens`));
     return head;
   }
 

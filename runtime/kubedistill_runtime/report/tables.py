@@ -42,23 +42,19 @@ def rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
             yield absent | row
 
 
-def response_lengths(traces: Path) -> tuple[list[Key], Ints, Ints]:
-    """Keys of all traces, their response tokens, and whether each counts as a sample (1) or is surplus (0)."""
-    keys: list[Key] = []
-    tokens: list[np.ndarray] = []
-    counted: list[np.ndarray] = []
-    columns = ["question_id", "sample_index", "response_token_ids", "surplus"]
+def lengths(traces: Path, kept: set[Key]) -> Lengths | None:
+    """Tokens of the samples that count, and of those that were kept; None where no trace tells its tokens."""
+    drawn: list[Ints] = []
+    chosen: list[Ints] = []
+    columns = ["question_id", "sample_index", "response_tokens", "surplus"]
     for batch in pq.ParquetFile(traces).iter_batches(batch_size=BATCH_ROWS, columns=columns):
-        keys += zip(batch.column("question_id").to_pylist(), batch.column("sample_index").to_pylist(), strict=True)
-        tokens.append(_filled(pc.list_value_length(batch.column("response_token_ids")), 0))
-        counted.append(1 - _filled(batch.column("surplus").cast(pa.int8()), 0))
-    return keys, _joined(tokens), _joined(counted)
-
-
-def lengths(traces: Path, kept: set[Key]) -> Lengths:
-    """Tokens of the samples that count, and of those that were kept."""
-    keys, tokens, counted = response_lengths(traces)
-    return Lengths(drawn=tokens[counted == 1], kept=tokens[[key in kept for key in keys]] if keys else tokens)
+        batch = batch.filter(pc.is_valid(batch.column("response_tokens")))
+        tokens = _filled(batch.column("response_tokens"), 0)
+        keys = zip(batch.column("question_id").to_pylist(), batch.column("sample_index").to_pylist(), strict=True)
+        drawn.append(tokens[_filled(batch.column("surplus").cast(pa.int8()), 0) == 0])
+        chosen.append(tokens[np.array([key in kept for key in keys], bool)])
+    found = Lengths(drawn=_joined(drawn), kept=_joined(chosen))
+    return found if len(found.drawn) else None
 
 
 def verified_share(traces: Path) -> float | None:

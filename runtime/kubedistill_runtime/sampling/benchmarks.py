@@ -113,7 +113,6 @@ async def draw_results(
             verify=verifier.verify,
             store=store,
             record=result_record,
-            length_column="response_tokens",
             progress=progress,
         )
         tally = await drawing.run()
@@ -133,7 +132,7 @@ def result_record(drawn: Drawn) -> dict[str, Any]:
         "method": drawn.verdict.method,
         "error": drawn.verdict.error,
         "response": drawn.response,
-        "response_tokens": drawn.completion.completion_tokens or len(drawn.completion.token_ids),
+        "response_tokens": drawn.response_tokens,
         "truncated": drawn.completion.finish_reason == "length",
         "seed": drawn.seed,
     }

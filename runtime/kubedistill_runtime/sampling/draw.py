@@ -52,6 +52,17 @@ class Drawn:
     prompt_token_ids: tuple[int, ...]
     verdict: Verdict
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """As the teacher's tokenizer has them, or as the endpoint counts them; None where it does not."""
+        return len(self.prompt_token_ids) or self.completion.prompt_tokens or None
+
+    @property
+    def response_tokens(self) -> int | None:
+        """The same of the response."""
+        counted = self.completion.completion_tokens or len(self.completion.token_ids)
+        return None if self.response and not counted else counted
+
 
 class Progress(Protocol):
     def __call__(
@@ -111,7 +122,6 @@ class Drawing:
         verify: Callable[[Item], Awaitable[Verdict]],
         store: TraceStore,
         record: Callable[[Drawn], dict[str, Any]],
-        length_column: str,
         progress: Progress,
         stop_after_verified: int | None = None,
     ) -> None:
@@ -128,10 +138,10 @@ class Drawing:
             [question.key for question in questions], sampling.samples, stop_after_verified
         )
         verified = 0
-        for key, row in store.records(["correct", length_column]):
+        for key, row in store.records(["correct", "response_tokens"]):
             if key[:-1] not in self._questions:  # of questions that are answered in another way
                 continue
-            self.scheduler.restore(key[:-1], key[-1], row["correct"], row[length_column] or 0)
+            self.scheduler.restore(key[:-1], key[-1], row["correct"], row["response_tokens"] or 0)
             self.tally.kept += 1
             verified += row["correct"]
         self._verified_before = verified
@@ -259,7 +269,7 @@ class Drawing:
         prompt_ids = completion.prompt_token_ids or request.prompt_token_ids
         drawn = Drawn(self._questions[key], index, request.draw.seed, completion, response, prompt_ids, verdict)
         self._store.add(self._record(drawn))
-        tokens = completion.completion_tokens or len(completion.token_ids) or len(response) // 4
+        tokens = len(response) // 4 if drawn.response_tokens is None else drawn.response_tokens
         tally.drawn += 1
         tally.verified += verdict.correct
         tally.tokens += tokens

@@ -103,7 +103,6 @@ async def _draw_pass_rates(
             verify=verifier.verify,  # type: ignore[attr-defined]
             store=store,
             record=result_record,
-            length_column="response_tokens",
             progress=context.progress,
         )
         await drawing.run()

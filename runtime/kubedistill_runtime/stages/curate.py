@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kubedistill_api.curation import CurationSpec
@@ -64,7 +65,7 @@ def run(context: StageContext, params: CurateParams) -> StageResult:
             "surplus": funnel.surplus,
             "selections": len(selections),
             "selections_exact": sum(selection.exact for selection in selections),
-            "corpus_tokens": sum(map(len, corpus["response_token_ids"].to_pylist())),
+            "corpus_tokens": pc.sum(corpus["response_tokens"]).as_py(),
         },
     )
 

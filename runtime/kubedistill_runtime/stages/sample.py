@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -99,7 +100,6 @@ async def _draw(
                 verify=verifier.verify,
                 store=store,
                 record=record,
-                length_column="response_token_ids",
                 progress=context.progress,
                 stop_after_verified=params.sampling.stop_after_verified,
             )
@@ -121,6 +121,8 @@ def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
         "domain": drawn.question.domain,
         "prompt_token_ids": drawn.prompt_token_ids,
         "response_token_ids": drawn.completion.token_ids,
+        "prompt_tokens": drawn.prompt_tokens,
+        "response_tokens": drawn.response_tokens,
         "response": drawn.response,
         "finish_reason": drawn.completion.finish_reason,
         "correct": drawn.verdict.correct,
@@ -135,16 +137,14 @@ def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
 
 
 def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats) -> StageResult:
-    table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus"])
-    prompt_tokens, response_tokens = _tokens(path, "prompt_token_ids"), _tokens(path, "response_token_ids")
+    columns = ["question_id", "correct", "finish_reason", "error", "surplus", "prompt_tokens", "response_tokens"]
+    table = pq.read_table(path, columns=columns)
+    mean_response_tokens = pc.mean(table["response_tokens"]).as_py()
+    drawn = _tokens(table)
     taken, taken_over = Usage(), 0
     if ALREADY_DRAWN in context.spec.inputs:
-        earlier = context.artifact(ALREADY_DRAWN, "traces")
-        taken_over = pq.read_metadata(earlier).num_rows
-        taken = Usage(
-            prompt_tokens=_tokens(earlier, "prompt_token_ids"),
-            completion_tokens=_tokens(earlier, "response_token_ids"),
-        )
+        earlier = pq.read_table(context.artifact(ALREADY_DRAWN, "traces"), columns=columns)
+        taken, taken_over = _tokens(earlier), earlier.num_rows
     too_long = table.filter(pc.equal(table["error"], PROMPT_TOO_LONG))["question_id"]
     return context.finish(
         {"traces": path},
@@ -157,7 +157,7 @@ def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats)
             "surplus": pc.sum(table["surplus"]).as_py() or 0,
             "failed": pc.sum(pc.equal(table["finish_reason"], "error")).as_py() or 0,
             "prompts_too_long": pc.count_distinct(too_long).as_py(),
-            "mean_response_tokens": round(response_tokens / table.num_rows, 1) if table.num_rows else None,
+            "mean_response_tokens": None if mean_response_tokens is None else round(mean_response_tokens, 1),
             "taken_over": taken_over,
             "tokens_per_second": tally.tokens_per_second,
             "resumed_from": tally.kept,
@@ -168,13 +168,15 @@ def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats)
         },
         usage=Usage(
             # Of all attempts where the records tell, and of this one with what it threw away.
-            prompt_tokens=max(prompt_tokens - taken.prompt_tokens, stats.prompt_tokens),
-            completion_tokens=max(response_tokens - taken.completion_tokens, stats.completion_tokens),
+            prompt_tokens=max(drawn.prompt_tokens - taken.prompt_tokens, stats.prompt_tokens),
+            completion_tokens=max(drawn.completion_tokens - taken.completion_tokens, stats.completion_tokens),
         ),
     )
 
 
-def _tokens(path: Path, column: str) -> int:
-    """Tokens in a column of lists, without holding it whole."""
-    batches = pq.ParquetFile(path).iter_batches(columns=[column])
-    return sum(len(batch.column(0).flatten()) for batch in batches)
+def _tokens(traces: pa.Table) -> Usage:
+    """Tokens of traces, of those that tell."""
+    return Usage(
+        prompt_tokens=pc.sum(traces["prompt_tokens"]).as_py() or 0,
+        completion_tokens=pc.sum(traces["response_tokens"]).as_py() or 0,
+    )

@@ -64,7 +64,6 @@ def draw(served: Served, folder: Path, rows: list[dict[str, Any]] = QUESTIONS, k
                     verify=verifier.verify,
                     store=store,
                     record=lambda drawn: trace_record(drawn, TEACHER.uri),
-                    length_column="response_token_ids",
                     progress=lambda *_, **__: None,
                     stop_after_verified=SAMPLING.stop_after_verified,
                 )

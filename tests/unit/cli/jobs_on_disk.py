@@ -26,6 +26,8 @@ def trace(question: str, sample: int, correct: bool, **more: Any) -> dict[str, A
         "domain": "math",
         "prompt_token_ids": [1],
         "response_token_ids": list(range(10 + sample)),
+        "prompt_tokens": 1,
+        "response_tokens": 10 + sample,
         "response": response,
         "finish_reason": "stop",
         "correct": correct,

@@ -206,6 +206,8 @@ class _Builder:
                         "domain": "math",
                         "prompt_token_ids": [1, 2, 3],
                         "response_token_ids": [7] * tokens,
+                        "prompt_tokens": 3,
+                        "response_tokens": tokens,
                         "response": self.shape.text(tokens, right),
                         "finish_reason": "length" if cut else "stop",
                         "correct": right,

@@ -95,7 +95,6 @@ async def draw(
             verify=verify,
             store=store,
             record=lambda drawn: trace_record(drawn, "straw"),
-            length_column="response_token_ids",
             progress=lambda *_, **__: None,
             stop_after_verified=sampling.stop_after_verified,
         )
@@ -183,7 +182,6 @@ async def test_a_verifier_that_fails_ends_the_run_with_its_own_error(tmp_path: P
             verify=broken,
             store=store,
             record=_record,
-            length_column="response_token_ids",
             progress=lambda *_, **__: None,
         )
         with pytest.raises(RuntimeError, match="no isolation here"):

@@ -79,13 +79,6 @@ def test_records_are_found_again_and_can_be_added_to(tmp_path: Path) -> None:
     assert keys(store_in(tmp_path)) == {("a", 0), ("a", 1)}
 
 
-def test_a_list_is_read_back_as_its_length(tmp_path: Path) -> None:
-    with store_in(tmp_path) as store:
-        store.add(row("a", 3))
-        store.flush()
-        assert [record["ids"] for _, record in store.records(["ids"])] == [3]
-
-
 def test_a_record_that_is_there_cannot_be_added_again(tmp_path: Path) -> None:
     with store_in(tmp_path) as store:
         store.add(row("a", 0))
