@@ -26,7 +26,7 @@ NAMESPACES = ("a", "b", "c")
 WORKERS = 8
 REFUSALS = 0.02
 PAUSE_S = 0.004
-LIMIT_S = 60
+LIMIT_S = 300
 
 
 class World:
@@ -38,6 +38,7 @@ class World:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.most = 0
         self.started = 0
+        self._all_taken = asyncio.Event()
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._version = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +82,8 @@ class World:
             living = [o for o in self._objects.values() if o["kind"] == "Job" and not o.get("status")]
             self.most = max(self.most, len(living))
             self.started += 1
+            if self.most >= PLACES:
+                self._all_taken.set()
             task = asyncio.create_task(self._end(made))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -100,7 +103,9 @@ class World:
             raise Unavailable(503, "ServiceUnavailable", "away")
 
     async def _end(self, job: Object) -> None:
-        """The stage's pod ends well, and then its Job; the watches tell of both a little later."""
+        """The stage's pod ends well, and then its Job; the watches tell of both a little later. None ends before all
+        places were taken once: they are so at any speed of this machine."""
+        await self._all_taken.wait()
         await asyncio.sleep(self.rng.random() * 3 * PAUSE_S)
         template, name, now = job["spec"]["template"]["metadata"], job["metadata"]["name"], datetime.now(UTC)
         stage, digest = template["labels"][STAGE_LABEL], template["annotations"][DIGEST_LABEL]
