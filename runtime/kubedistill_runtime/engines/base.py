@@ -58,6 +58,7 @@ class Completion:
     """From the submission to the end."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    """0 with a text where an endpoint does not count."""
     logprobs: tuple[float, ...] = ()
     """Natural logarithms of the probabilities that `score_from` asked for."""
     likeliest: bool = True

@@ -60,8 +60,8 @@ class Drawn:
     @property
     def response_tokens(self) -> int | None:
         """The same of the response."""
-        counted = self.completion.completion_tokens or len(self.completion.token_ids)
-        return None if self.response and not counted else counted
+        tokens = self.completion.completion_tokens
+        return None if self.response and not tokens else tokens
 
 
 class Progress(Protocol):

@@ -25,6 +25,7 @@ from kubedistill_runtime.stages.context import StageContext
 
 TRACES_FILE = "traces.parquet"
 PARTS = "traces"
+TOKENS = ["prompt_tokens", "response_tokens"]
 
 
 def run(context: StageContext, params: SampleParams) -> StageResult:
@@ -137,13 +138,12 @@ def trace_record(drawn: Drawn, teacher: str) -> dict[str, Any]:
 
 
 def _finish(context: StageContext, path: Path, tally: Tally, stats: EngineStats) -> StageResult:
-    columns = ["question_id", "correct", "finish_reason", "error", "surplus", "prompt_tokens", "response_tokens"]
-    table = pq.read_table(path, columns=columns)
+    table = pq.read_table(path, columns=["question_id", "correct", "finish_reason", "error", "surplus", *TOKENS])
     mean_response_tokens = pc.mean(table["response_tokens"]).as_py()
     drawn = _tokens(table)
     taken, taken_over = Usage(), 0
     if ALREADY_DRAWN in context.spec.inputs:
-        earlier = pq.read_table(context.artifact(ALREADY_DRAWN, "traces"), columns=columns)
+        earlier = pq.read_table(context.artifact(ALREADY_DRAWN, "traces"), columns=TOKENS)
         taken, taken_over = _tokens(earlier), earlier.num_rows
     too_long = table.filter(pc.equal(table["error"], PROMPT_TOO_LONG))["question_id"]
     return context.finish(
