@@ -95,7 +95,7 @@ async def test_a_free_place_goes_to_the_namespace_with_the_fewest_and_never_are_
         assert (now["state"], now["waitingSince"]) == ("Waiting", before["waitingSince"])
         held.clear()
         for one, name in ((case, "first"), (case, "second"), (case, "third"), (other, "late")):
-            done = await one.until("DistillationJob", name, lambda s: s.get("phase") in ("Complete", "Failed"))
+            done = await one.finished(name)
             assert done["status"]["phase"] == "Complete"
     assert most == PLACES
 
